@@ -1,0 +1,50 @@
+//! From windows of a picture to blobs: the [`Segmenter`], and what is measured on its answer.
+
+pub mod threshold;
+
+use anyhow::Result;
+
+/// Windows as the network sees them: `[count, side, side]`, row-major, 0 = no data.
+#[derive(Debug)]
+pub struct WindowBatch {
+    /// Side of each window, px.
+    pub side_px: usize,
+    /// How many of `pixels`' windows are meant; the rest is padding.
+    pub count: usize,
+    /// `[capacity, side, side]` network input.
+    pub pixels: Vec<u8>,
+}
+
+impl WindowBatch {
+    /// Room for `capacity` windows of `side_px`.
+    pub fn new(capacity: usize, side_px: usize) -> Self {
+        Self { side_px, count: 0, pixels: vec![0; capacity * side_px * side_px] }
+    }
+
+    /// Windows it has room for.
+    pub fn capacity(&self) -> usize {
+        self.pixels.len() / (self.side_px * self.side_px)
+    }
+}
+
+/// Gives each pixel of a window its probability of being fresh impact.
+///
+/// The U-Net is one, a grey level another, so the pipeline is tested without a network. The answer
+/// must not depend on which windows share a batch.
+pub trait Segmenter: Send {
+    /// Pixels on each side of a window whose answer is not to be used.
+    fn halo_px(&self) -> u32;
+
+    /// A window's side and origin are multiples of this.
+    fn multiple_px(&self) -> u32;
+
+    /// What it runs on, for `timing.csv` and the report.
+    fn device(&self) -> String;
+
+    /// Writes the probabilities, 0..=255, of `batch`'s windows to the start of `probabilities`,
+    /// `[count, side, side]`.
+    ///
+    /// # Errors
+    /// If the device fails; [`crate::fault::DeviceLost`] if it is lost.
+    fn segment(&mut self, batch: &WindowBatch, probabilities: &mut [u8]) -> Result<()>;
+}

@@ -1,0 +1,2 @@
+//! marscan: parse, run, print the error chain, exit.
+fn main() {}

@@ -1,0 +1,239 @@
+//! What crosses a process or a disk: plain fields, units in the names.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::space::PixelRect;
+
+/// One line of a scene list: `file_name,height,width`, then what is optional.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SceneRecord {
+    /// Unique in the list; what the catalogue's `scene` column says.
+    pub file_name: String,
+    /// Rows, as the header says.
+    #[serde(rename = "height")]
+    pub rows: u64,
+    /// Columns, as the header says.
+    #[serde(rename = "width")]
+    pub cols: u64,
+    /// Where the TIFF is, relative to the list's folder; without it, `file_name` (`.tif` is tried too).
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// Pixels that are not no-data, where someone counted them: what the plan balances.
+    #[serde(default)]
+    pub valid_px: Option<u64>,
+    /// Mask TIFF of the same size, relative to the list's folder; non-zero is impact.
+    #[serde(default)]
+    pub mask: Option<PathBuf>,
+}
+
+/// Contiguous rows of one scene: what is read, inferred and measured in one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Band {
+    /// Index into the scene list.
+    pub scene: usize,
+    /// First row.
+    pub row0: u64,
+    /// One past the last row.
+    pub row1: u64,
+}
+
+/// The bands of one array index, in scene and row order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Counted from 0.
+    pub index: usize,
+    /// How many shards the plan has.
+    pub count: usize,
+    /// What this one scans.
+    pub bands: Vec<Band>,
+}
+
+/// A connected group of pixels over the threshold, as exact integers: adding two is associative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// Pixels.
+    pub area_px: u64,
+    /// Sum of the pixels' rows.
+    pub row_sum: u64,
+    /// Sum of the pixels' columns.
+    pub col_sum: u64,
+    /// Sum of the pixels' probabilities, each 0..=255.
+    pub score_sum: u64,
+    /// Highest probability, 0..=255.
+    pub peak: u8,
+    /// The box that holds it.
+    #[serde(flatten)]
+    pub rect: PixelRect,
+}
+
+/// One line of a shard's `impacts.csv`: a blob of a scene. `seam` numbers, within the shard, the blobs
+/// that touch the first or last row of a run of bands and may go on in another shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRow {
+    /// The scene's `file_name`.
+    pub scene: String,
+    /// Pixels.
+    pub area_px: u64,
+    /// Sum of the pixels' rows.
+    pub row_sum: u64,
+    /// Sum of the pixels' columns.
+    pub col_sum: u64,
+    /// Sum of the pixels' probabilities, each 0..=255.
+    pub score_sum: u64,
+    /// Highest probability, 0..=255.
+    pub peak: u8,
+    /// The box's first row.
+    pub row0_px: u64,
+    /// The box's first column.
+    pub col0_px: u64,
+    /// One past the box's last row.
+    pub row1_px: u64,
+    /// One past the box's last column.
+    pub col1_px: u64,
+    /// The number its runs carry in `seams.csv`; empty for a blob that is complete.
+    pub seam: Option<u64>,
+}
+
+/// One line of a shard's `seams.csv`: pixels `col0_px..col1_px` of `row_px` belong to blob `seam`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeamRow {
+    /// The scene's `file_name`.
+    pub scene: String,
+    /// First or last row of a run of bands.
+    pub row_px: u64,
+    /// First column.
+    pub col0_px: u64,
+    /// One past the last column.
+    pub col1_px: u64,
+    /// The blob's number in this shard's `impacts.csv`.
+    pub seam: u64,
+}
+
+/// One line of the catalogue. Map columns are empty where the scene is not georeferenced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Impact {
+    /// Counted from 1 in catalogue order.
+    pub id: u64,
+    /// The scene's `file_name`.
+    pub scene: String,
+    /// Centroid; the top-left pixel's centre is 0.
+    pub row_px: f64,
+    /// Centroid; the top-left pixel's centre is 0.
+    pub col_px: f64,
+    /// Planetocentric.
+    pub lat_deg: Option<f64>,
+    /// East-positive, 0..360.
+    pub lon_deg: Option<f64>,
+    /// Of the circle of equal area on the ground.
+    pub diameter_m: Option<f64>,
+    /// Of the circle of equal area in the picture.
+    pub diameter_px: f64,
+    /// Pixels.
+    pub area_px: u64,
+    /// Mean probability, 0..=1.
+    pub score: f64,
+    /// Highest probability, 0..=1.
+    pub peak: f64,
+    /// The box's first row.
+    pub row0_px: u64,
+    /// The box's first column.
+    pub col0_px: u64,
+    /// One past the box's last row.
+    pub row1_px: u64,
+    /// One past the box's last column.
+    pub col1_px: u64,
+}
+
+/// One line of `timing.csv`: a stage of a band. The stages of a band add up to its wall time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimingRow {
+    /// Counted from 0.
+    pub shard: usize,
+    /// The scene's `file_name`.
+    pub scene: String,
+    /// The band's first row.
+    pub band: u64,
+    /// open, read, decode, infer, label, write or wait.
+    pub stage: String,
+    /// Since the shard began.
+    pub start_s: f64,
+    /// How long.
+    pub seconds: f64,
+    /// Bytes read or written.
+    pub bytes: u64,
+    /// Pixels worked on.
+    pub pixels: u64,
+    /// Network windows run.
+    pub windows: u64,
+    /// The machine's name.
+    pub host: String,
+    /// What the network ran on.
+    pub device: String,
+}
+
+/// What a shard did to one scene, in `shard.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SceneOutcome {
+    /// The scene's `file_name`.
+    pub scene: String,
+    /// Rows this shard had, as half-open pairs.
+    pub row_runs: Vec<(u64, u64)>,
+    /// Pixels of those rows.
+    pub pixels: u64,
+    /// Of those, pixels that are not no-data.
+    pub valid_px: u64,
+    /// Pixels that went through the network, halos and padding included.
+    pub computed_px: u64,
+    /// Why it failed, if it did; none of its blobs are then published by this shard.
+    pub failed: Option<String>,
+    /// How its pixels lie on Mars, if the file says so.
+    pub georef: Option<crate::geo::GeoRef>,
+}
+
+/// `shard.json`: what was run, on what, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardManifest {
+    /// Counted from 0.
+    pub shard: usize,
+    /// How many shards the plan has.
+    pub shards: usize,
+    /// Ids that must agree for results to be merged.
+    pub ids: RunIds,
+    /// Settings that decide which blobs are published: connected pixels, at least.
+    pub min_area_px: u64,
+    /// Settings that decide which blobs are published: mean probability times 255, at least.
+    pub min_score: f64,
+    /// The machine's name.
+    pub host: String,
+    /// What the network ran on.
+    pub device: String,
+    /// Threads.
+    pub threads: usize,
+    /// Scheduler variables worth keeping (job id, array index), name and value.
+    pub scheduler: Vec<(String, String)>,
+    /// The command line.
+    pub command: Vec<String>,
+    /// Wall time.
+    pub seconds: f64,
+    /// Largest private memory (`RssAnon`) seen.
+    pub peak_rss_anon_bytes: u64,
+    /// What was done, a scene each.
+    pub scenes: Vec<SceneOutcome>,
+    /// blake3 of each file beside this one, name and hash.
+    pub files: Vec<(String, String)>,
+}
+
+/// What a result depends on: two shards with other ids are never mixed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunIds {
+    /// blake3 of the scene list's records.
+    pub scene_list: String,
+    /// blake3 of the settings that change a result.
+    pub settings: String,
+    /// blake3 of the weights file; empty for the threshold.
+    pub weights: String,
+    /// Program version.
+    pub version: String,
+}

@@ -1,0 +1,41 @@
+//! Tables and files: CSV with a header, and files that appear whole or not at all.
+
+mod whole;
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use whole::{write_whole, write_whole_with};
+
+/// Writes `rows` as CSV, the struct's field names as header, through a temporary file and a rename.
+///
+/// # Errors
+/// If the file cannot be written; the message names it.
+pub fn write_rows<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Result<()> {
+    write_whole_with(path, |out| {
+        let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(out);
+        csv.write_record(header)?;
+        for row in rows {
+            csv.serialize(row)?;
+        }
+        csv.flush()?;
+        Ok(())
+    })
+}
+
+/// Reads a CSV whose header names the fields of `T`, in any order.
+///
+/// # Errors
+/// If the file cannot be read, or a line does not fit; the message names the file and the line.
+pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    csv::Reader::from_reader(BufReader::new(file))
+        .deserialize()
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,5 @@
+//! How a scene is cut into windows, and how much of each belongs to its neighbours.
+
+mod halo;
+
+pub use halo::{halo_px, multiple_px};
