@@ -1,1 +1,1 @@
-//! STUB cli.
+//! temp

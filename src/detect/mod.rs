@@ -1,5 +1,6 @@
 //! From windows of a picture to blobs: the [`Segmenter`], and what is measured on its answer.
 
+pub mod components;
 pub mod threshold;
 
 use anyhow::Result;

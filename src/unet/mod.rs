@@ -1,11 +1,29 @@
 //! The network: the only room that names burn or wgpu.
+//!
+//! One description of the wiring ([`layout::walk`]) serves training and inference, on the CPU and on
+//! any Vulkan GPU, chosen at run time. A panic inside the framework ends here as an error.
 
-use anyhow::{Result, bail};
+pub mod device;
+pub mod layout;
+mod segment;
+mod trainer;
+pub mod weights;
+
+use anyhow::{Context, Result};
 
 use crate::config::NetworkSettings;
 use crate::detect::Segmenter;
 
-/// STUB (its owner fills it in): the network of `weights` (a safetensors file's bytes) on `device` (`auto`, `cpu`, `gpu`, `gpu:PCI`).
-pub fn segmenter(_network: &NetworkSettings, _weights: &[u8], _device: &str) -> Result<Box<dyn Segmenter>> {
-    bail!("no network in this build")
+pub use device::devices;
+pub use segment::UnetSegmenter;
+pub use trainer::{CropBatch, StepOutcome, Trainer};
+pub use weights::Weights;
+
+/// The network of `weights` (a safetensors file's bytes) on a device (see [`device::choose`]).
+///
+/// # Errors
+/// If the weights do not fit the network, or there is no such device.
+pub fn segmenter(network: &NetworkSettings, weights: &[u8], device: &str) -> Result<Box<dyn Segmenter>> {
+    let weights = Weights::parse(&network.widths, weights).context("the weights cannot be used")?;
+    Ok(Box::new(UnetSegmenter::new(&weights, device::choose(device)?)?))
 }

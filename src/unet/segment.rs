@@ -1,0 +1,121 @@
+//! The U-Net as a [`Segmenter`]: batch norm folded, probabilities rounded to 0..=255.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use anyhow::{Context, Result, anyhow};
+use burn::tensor::activation::sigmoid;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::device::Chosen;
+use super::layout::walk;
+use super::weights::Weights;
+use crate::detect::{Segmenter, WindowBatch};
+use crate::fault::DeviceLost;
+use crate::tile::{halo_px, multiple_px};
+
+/// The network on one device, ready to run.
+pub struct UnetSegmenter {
+    widths: Vec<usize>,
+    device: Device,
+    device_name: String,
+    units: Vec<(Tensor<4>, Tensor<1>)>,
+    head: (Tensor<4>, Tensor<1>),
+}
+
+impl UnetSegmenter {
+    /// Folds `weights` and puts them on the device.
+    ///
+    /// # Errors
+    /// [`DeviceLost`] if the device fails.
+    pub fn new(weights: &Weights, chosen: Chosen) -> Result<Self> {
+        let Chosen { device, name } = chosen;
+        guarded(|| {
+            let units = weights
+                .folded()
+                .into_iter()
+                .map(|conv| {
+                    let [inputs, outputs] = conv.channels;
+                    (on(&device, conv.weight, [outputs, inputs, 3, 3]), on(&device, conv.bias, [outputs]))
+                })
+                .collect();
+            let (weight, bias) = weights.head();
+            let head =
+                (on(&device, weight.to_vec(), [1, weight.len(), 1, 1]), on(&device, vec![bias], [1]));
+            Ok(Self { widths: weights.widths().to_vec(), device, device_name: name, units, head })
+        })
+    }
+
+    /// Probabilities, `[count, side, side]` in 0..=1, of network input of the same shape.
+    ///
+    /// # Errors
+    /// [`DeviceLost`] if the device fails.
+    pub fn probabilities(&self, count: usize, side_px: usize, pixels: &[u8]) -> Result<Vec<f32>> {
+        let input = pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
+        guarded(|| {
+            let x = on(&self.device, input, [count, 1, side_px, side_px]);
+            let x = walk(self.widths.len(), x, |k, x| {
+                let (weight, bias) = &self.units[k];
+                elu(conv2d(x, weight.clone(), Some(bias.clone()), same(1)))
+            });
+            let x = conv2d(x, self.head.0.clone(), Some(self.head.1.clone()), same(0));
+            let data = sigmoid(x).try_into_data().map_err(|why| anyhow!("{why:?}"))?;
+            data.try_to_vec::<f32>().map_err(|why| anyhow!("{why:?}"))
+        })
+    }
+}
+
+impl Segmenter for UnetSegmenter {
+    fn halo_px(&self) -> u32 {
+        halo_px(&self.widths)
+    }
+
+    fn multiple_px(&self) -> u32 {
+        multiple_px(&self.widths)
+    }
+
+    fn device(&self) -> String {
+        self.device_name.clone()
+    }
+
+    fn segment(&mut self, batch: &WindowBatch, probabilities: &mut [u8]) -> Result<()> {
+        let window = batch.side_px * batch.side_px;
+        // A short batch keeps its padding: the shape never changes, so no kernel is built twice.
+        let answer = self.probabilities(batch.capacity(), batch.side_px, &batch.pixels)?;
+        for (out, p) in probabilities[..batch.count * window].iter_mut().zip(answer) {
+            *out = (p * 255.0 + 0.5) as u8;
+        }
+        Ok(())
+    }
+}
+
+/// `elu(x) = max(x, 0) + exp(min(x, 0)) - 1`: no exponential of a large number, so no gradient of 0 times infinity.
+pub(super) fn elu(x: Tensor<4>) -> Tensor<4> {
+    x.clone().clamp_min(0.0) + x.clamp_max(0.0).exp().sub_scalar(1.0)
+}
+
+/// Stride 1 with `padding` zeros on every side.
+pub(super) fn same(padding: usize) -> ConvOptions<2> {
+    ConvOptions::new([1, 1], [padding, padding], [1, 1], 1)
+}
+
+/// Values as a tensor of `shape` on `device`.
+pub(super) fn on<const D: usize>(device: &Device, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Runs what may panic inside the framework or the driver; the panic becomes [`DeviceLost`].
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(answer) => answer.context("the device failed"),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("panic without a message");
+            Err(DeviceLost(text.to_owned()).into())
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Weights: a `safetensors` file of f32 tensors under PyTorch's names, with their provenance.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+
+use super::layout::{BATCH_NORM_EPS, parameters, statistics, units};
+use crate::table::write_whole;
+
+/// The tensors of one network, by name, and what its file says of their origin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    widths: Vec<usize>,
+    tensors: BTreeMap<String, Vec<f32>>,
+    /// Free text pairs of the file: settings and training provenance.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A convolution with its batch norm folded in: `[outputs, inputs, 3, 3]` and `[outputs]`.
+#[derive(Clone, Debug)]
+pub struct FoldedConv {
+    /// Channels in and out.
+    pub channels: [usize; 2],
+    /// `[outputs, inputs, 3, 3]`.
+    pub weight: Vec<f32>,
+    /// `[outputs]`.
+    pub bias: Vec<f32>,
+}
+
+impl Weights {
+    /// Reads a file's bytes, holding every tensor against the shape `widths` asks for.
+    ///
+    /// # Errors
+    /// If the bytes are no safetensors file, a tensor is missing, of another type or of another shape,
+    /// or holds a value that is not finite. The message names the tensor.
+    pub fn parse(widths: &[usize], bytes: &[u8]) -> Result<Self> {
+        let file = SafeTensors::deserialize(bytes).context("not a readable safetensors file")?;
+        let mut tensors = BTreeMap::new();
+        for (name, shape) in parameters(widths).into_iter().chain(statistics(widths)) {
+            let view = file
+                .tensor(&name)
+                .with_context(|| format!("no tensor {name}: weights of another network?"))?;
+            ensure!(view.dtype() == Dtype::F32, "tensor {name} is {:?}, must be F32", view.dtype());
+            ensure!(
+                view.shape() == shape,
+                "tensor {name} is {:?}, but widths {widths:?} need {shape:?}: weights of another network?",
+                view.shape()
+            );
+            let values: Vec<f32> =
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            ensure!(values.iter().all(|v| v.is_finite()), "tensor {name} holds a value that is not finite");
+            tensors.insert(name, values);
+        }
+        let known = |name: &str| tensors.contains_key(name) || name.ends_with("num_batches_tracked");
+        if let Some(name) = file.names().into_iter().find(|name| !known(name)) {
+            bail!("tensor {name} belongs to no level of widths {widths:?}: weights of another network?");
+        }
+        let (_, head) = SafeTensors::read_metadata(bytes)?;
+        let metadata = head.metadata().clone().unwrap_or_default().into_iter().collect();
+        Ok(Self { widths: widths.to_vec(), tensors, metadata })
+    }
+
+    /// From the trainer's flat vectors, in the order of [`parameters`] and [`statistics`].
+    pub fn from_flat(widths: &[usize], parameter_values: &[f32], statistic_values: &[f32]) -> Self {
+        let mut tensors = BTreeMap::new();
+        for (names, mut values) in
+            [(parameters(widths), parameter_values), (statistics(widths), statistic_values)]
+        {
+            for (name, shape) in names {
+                let (mine, rest) = values.split_at(shape.iter().product());
+                tensors.insert(name, mine.to_vec());
+                values = rest;
+            }
+        }
+        Self { widths: widths.to_vec(), tensors, metadata: BTreeMap::new() }
+    }
+
+    /// The trainer's flat vectors: parameters, statistics.
+    pub fn to_flat(&self) -> (Vec<f32>, Vec<f32>) {
+        let flat = |names: Vec<(String, Vec<usize>)>| {
+            names.iter().flat_map(|(name, _)| self.values(name)).copied().collect()
+        };
+        (flat(parameters(&self.widths)), flat(statistics(&self.widths)))
+    }
+
+    /// Channels of each level.
+    pub fn widths(&self) -> &[usize] {
+        &self.widths
+    }
+
+    /// Writes the file whole or not at all.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let shapes: BTreeMap<_, _> =
+            parameters(&self.widths).into_iter().chain(statistics(&self.widths)).collect();
+        let bytes: BTreeMap<&String, Vec<u8>> = self
+            .tensors
+            .iter()
+            .map(|(name, values)| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+            .collect();
+        let mut views = Vec::new();
+        for (name, data) in &bytes {
+            views.push((*name, TensorView::new(Dtype::F32, shapes[*name].clone(), data)?));
+        }
+        let metadata: HashMap<_, _> = self.metadata.clone().into_iter().collect();
+        write_whole(path, &serialize(views, Some(metadata))?)
+    }
+
+    /// The convolutions in the order of [`units`], batch norm folded into each in f64.
+    pub fn folded(&self) -> Vec<FoldedConv> {
+        units(&self.widths)
+            .iter()
+            .map(|unit| {
+                let [weight, bias] = ["weight", "bias"].map(|part| self.values(&unit.tensor("conv", part)));
+                let [gamma, beta, mean, var] = ["weight", "bias", "running_mean", "running_var"]
+                    .map(|part| self.values(&unit.tensor("bn", part)));
+                let scale: Vec<f64> = gamma
+                    .iter()
+                    .zip(var)
+                    .map(|(&g, &v)| f64::from(g) / (f64::from(v) + BATCH_NORM_EPS).sqrt())
+                    .collect();
+                let each = unit.inputs * 9;
+                FoldedConv {
+                    channels: [unit.inputs, unit.outputs],
+                    weight: weight
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &w)| (f64::from(w) * scale[i / each]) as f32)
+                        .collect(),
+                    bias: (0..unit.outputs)
+                        .map(|o| {
+                            let centred = f64::from(bias[o]) - f64::from(mean[o]);
+                            (centred * scale[o] + f64::from(beta[o])) as f32
+                        })
+                        .collect(),
+                }
+            })
+            .collect()
+    }
+
+    /// The last 1x1 convolution: its weight, `[widths[0]]`, and its bias.
+    pub fn head(&self) -> (&[f32], f32) {
+        (self.values("head.weight"), self.values("head.bias")[0])
+    }
+
+    fn values(&self, name: &str) -> &[f32] {
+        &self.tensors[name]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saved_file_reads_back_and_another_network_is_refused() {
+        let widths = [2, 3];
+        let count = |names: Vec<(String, Vec<usize>)>| names.iter().map(|n| n.1.iter().product::<usize>()).sum();
+        let (parameter_count, statistic_count): (usize, usize) =
+            (count(parameters(&widths)), count(statistics(&widths)));
+        let flat: Vec<f32> = (0..parameter_count).map(|i| i as f32 * 0.5).collect();
+        let stats: Vec<f32> = (0..statistic_count).map(|i| i as f32).collect();
+        let mut weights = Weights::from_flat(&widths, &flat, &stats);
+        weights.metadata.insert("seed".into(), "7".into());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        weights.save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let read = Weights::parse(&widths, &bytes).unwrap();
+        assert_eq!(read, weights);
+        assert_eq!(read.to_flat(), (flat, stats));
+        let wrong = Weights::parse(&[2, 4], &bytes).unwrap_err().to_string();
+        assert!(wrong.contains("enc.1.conv1.weight"), "{wrong}");
+        assert!(Weights::parse(&widths, &bytes[..40]).is_err());
+    }
+}
