@@ -10,14 +10,14 @@ pub fn multiple_px(widths: &[usize]) -> u32 {
 ///
 /// Follows the two 3x3 convolutions of each block (2 px on each side), the 2x2 poolings and the
 /// nearest upsamplings from an output pixel back to the input, over every position in the pooling
-/// grid.
+/// grid. What is kept of a window must begin and end on that grid.
 pub fn halo_px(widths: &[usize]) -> u32 {
     let levels = widths.len();
     let multiple = i64::from(multiple_px(widths));
     let reach = (0..multiple)
         .map(|pixel| {
             let (first, last) = seen_from(pixel, levels);
-            (pixel - first).max(last - pixel)
+            (-first).max(last - (multiple - 1))
         })
         .max()
         .unwrap_or(0);

@@ -1,0 +1,120 @@
+//! The network against PyTorch: probabilities of all presets, one training step, five of Nadam.
+//!
+//! The files in `tests/data` are written by `tests/data/dump_goldens.py`.
+
+use marscan::config::NetworkSettings;
+use marscan::train::nadam::Nadam;
+use marscan::unet::device::choose;
+use marscan::unet::layout::{parameters, statistics};
+use marscan::unet::{CropBatch, Trainer, UnetSegmenter, Weights};
+use safetensors::SafeTensors;
+
+fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
+    let data = file.tensor(name).unwrap();
+    data.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+/// `count` numbers in -1..1 for the `index`-th parameter, as `draw` of the script.
+fn draw(index: usize, count: usize) -> impl Iterator<Item = f32> {
+    (1..=count as u64).map(move |i| {
+        let mut z = (i + ((index as u64) << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        (z >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    })
+}
+
+fn drawn(widths: &[usize]) -> Vec<f32> {
+    let mut flat = Vec::new();
+    for (index, (name, shape)) in parameters(widths).into_iter().enumerate() {
+        let fan_in = shape[1..].iter().product::<usize>();
+        let bound = (6.0 / fan_in as f64).sqrt() as f32;
+        flat.extend(draw(index, shape.iter().product()).map(|v| match shape.len() {
+            4 => v * bound,
+            _ if name.contains(".bn") && name.ends_with("weight") => 1.0 + 0.2 * v,
+            _ => 0.1 * v,
+        }));
+    }
+    flat
+}
+
+/// Largest difference of the preset's probabilities from PyTorch's.
+fn difference(preset: &str, widths: &[usize], device: &str) -> f32 {
+    let bytes = std::fs::read(format!("tests/data/{preset}.golden.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let stats: Vec<f32> = statistics(widths).iter().flat_map(|(name, _)| floats(&file, name)).collect();
+    let weights = Weights::from_flat(widths, &drawn(widths), &stats);
+    let network = UnetSegmenter::new(&weights, choose(device).unwrap()).unwrap();
+    let input = file.tensor("input").unwrap();
+    let answer = network.probabilities(1, input.shape()[0], input.data()).unwrap();
+    let wanted = floats(&file, "output");
+    let spread = wanted.iter().fold(0.0f32, |m, v| m.max(*v)) - wanted.iter().fold(1.0f32, |m, v| m.min(*v));
+    assert!(spread > 0.5, "{preset}: a golden file that tells nothing, spread {spread}");
+    answer.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn probabilities_agree_with_pytorch_on_the_cpu() {
+    for (preset, widths) in presets() {
+        let worst = difference(preset, widths, "cpu");
+        println!("{preset} on the CPU: largest difference from PyTorch {worst:.2e}");
+        assert!(worst < 1e-4, "{preset}: {worst}");
+    }
+}
+
+#[test]
+fn probabilities_agree_with_pytorch_on_software_vulkan() {
+    if !marscan::unet::devices().iter().any(|device| device.choice == "software") {
+        println!("not run: no software Vulkan here (apt-get install mesa-vulkan-drivers libvulkan1)");
+        return;
+    }
+    for (preset, widths) in presets() {
+        let worst = difference(preset, widths, "software");
+        println!("{preset} on software Vulkan: largest difference from PyTorch {worst:.2e}");
+        assert!(worst < 1e-4, "{preset}: {worst}");
+    }
+}
+
+fn presets() -> [(&'static str, &'static [usize]); 3] {
+    [
+        ("unet1", &[32, 64, 128]),
+        ("unet2", &[32, 64, 128, 256]),
+        ("unet3", &[32, 64, 128, 256, 512]),
+    ]
+}
+
+#[test]
+fn loss_and_gradient_of_a_step_agree_with_pytorch() {
+    let bytes = std::fs::read("tests/data/step.golden.safetensors").unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let network = NetworkSettings { widths: vec![4, 8], dropout: 0.0 };
+    let [pixels, mask] = ["pixels", "mask"].map(|name| file.tensor(name).unwrap().data().to_vec());
+    let batch = CropBatch { side_px: 32, pixels, mask };
+    let count = statistics(&network.widths).iter().map(|(_, shape)| shape[0]).sum();
+    let mut trainer = Trainer::new(&network, choose("cpu").unwrap(), vec![0.0; count], 1);
+    let outcome = trainer.step(&drawn(&network.widths), &batch).unwrap();
+    assert!((outcome.loss - floats(&file, "loss")[0]).abs() < 1e-5);
+    let wanted = floats(&file, "gradient");
+    let size = wanted.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    for (k, (a, b)) in outcome.gradient.iter().zip(&wanted).enumerate() {
+        assert!((a - b).abs() < 1e-4 * size, "parameter {k}: {a}, PyTorch {b}");
+    }
+    assert_eq!(outcome.gradient.len(), wanted.len());
+}
+
+#[test]
+fn nadam_takes_pytorchs_steps() {
+    let bytes = std::fs::read("tests/data/step.golden.safetensors").unwrap();
+    let wanted = floats(&SafeTensors::deserialize(&bytes).unwrap(), "nadam");
+    let mut values = vec![0.5f32, -1.0, 2.0, 0.0];
+    let mut nadam = Nadam::new(4);
+    for step in 0..5 {
+        let slope = [1.0f32, -2.0, 0.3, 1e-3].map(|s| s * (step + 1) as f32);
+        let gradient: Vec<f32> = values.iter().zip(slope).map(|(v, s)| s + 2.0 * v).collect();
+        nadam.step(0.01, &mut values, &gradient);
+        for (k, value) in values.iter().enumerate() {
+            assert!((value - wanted[4 * step + k]).abs() < 1e-6, "step {step}, parameter {k}");
+        }
+    }
+}
