@@ -89,6 +89,8 @@ pub struct TrainSettings {
     pub epochs: usize,
     /// Highest step size of Nadam, reached after the warm-up.
     pub learning_rate: f64,
+    /// Share of the scenes held out for validation when no list of them is given, 0..1.
+    pub validation_share: f64,
     /// Seed of the split, the crops and the initial weights.
     pub seed: u64,
 }

@@ -1,6 +1,7 @@
 //! From windows of a picture to blobs: the [`Segmenter`], and what is measured on its answer.
 
 pub mod components;
+pub mod stitch;
 pub mod threshold;
 
 use anyhow::Result;

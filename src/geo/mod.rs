@@ -1,7 +1,77 @@
-//! From pixels to places on Mars.
+//! From pixels to places on Mars, and back.
+//!
+//! `GeoTIFF`s of Mars carry no EPSG code: the user-defined keys say all, and nothing is assumed that
+//! they do not say. HiRISE in particular uses the local radius at the projection's centre latitude.
 
+mod keys;
+pub mod name;
+mod projection;
+
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-/// STUB: owner of geo/ replaces it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GeoRef {}
+use crate::space::{LonLat, MapPoint, ScenePx};
+pub use keys::GeoTags;
+pub use projection::Projection;
+
+/// How a scene's pixels lie on Mars: pixel centre to map by an affine, map to the sphere by a projection.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GeoRef {
+    /// `x = a[0] + a[1] col + a[2] row`, `y = a[3] + a[4] col + a[5] row`, for pixel centres.
+    affine: [f64; 6],
+    projection: Projection,
+}
+
+impl GeoRef {
+    /// From a TIFF's tags; `None` where it has none.
+    ///
+    /// # Errors
+    /// If the tags are there and cannot be understood; the message says which.
+    pub fn from_tags(tags: &GeoTags) -> Result<Option<Self>> {
+        let Some(affine) = keys::affine(tags)? else { return Ok(None) };
+        Ok(keys::projection(tags)?.map(|projection| Self { affine, projection }))
+    }
+
+    /// The projection.
+    pub fn projection(&self) -> &Projection {
+        &self.projection
+    }
+
+    /// Where a pixel is on the map.
+    pub fn map(&self, at: ScenePx) -> MapPoint {
+        let a = &self.affine;
+        MapPoint {
+            x: a[0] + a[1] * at.col + a[2] * at.row,
+            y: a[3] + a[4] * at.col + a[5] * at.row,
+        }
+    }
+
+    /// Where a pixel is on Mars.
+    pub fn lonlat(&self, at: ScenePx) -> LonLat {
+        self.projection.lonlat(self.map(at))
+    }
+
+    /// The pixel at a place, inside the scene or not.
+    pub fn pixel(&self, place: LonLat) -> ScenePx {
+        let a = &self.affine;
+        // Longitudes are circular: take the turn that lies nearest to the scene's first pixel.
+        let here = self.projection.map(place);
+        let turn = self.projection.turn();
+        let origin = self.map(ScenePx { row: 0.0, col: 0.0 }).x;
+        let x = turn.map_or(here.x, |turn| here.x - turn * ((here.x - origin) / turn).round());
+        let (dx, dy) = (x - a[0], here.y - a[3]);
+        let det = a[1] * a[5] - a[2] * a[4];
+        ScenePx { col: (dx * a[5] - dy * a[2]) / det, row: (dy * a[1] - dx * a[4]) / det }
+    }
+
+    /// Ground that the pixel at `at` covers, m².
+    pub fn pixel_area_m2(&self, at: ScenePx) -> f64 {
+        let a = &self.affine;
+        (a[1] * a[5] - a[2] * a[4]).abs() * self.projection.ground_per_map_area(self.map(at))
+    }
+
+    /// Side of the square as large as the pixel at `at`, m.
+    pub fn metres_per_px(&self, at: ScenePx) -> f64 {
+        self.pixel_area_m2(at).sqrt()
+    }
+}

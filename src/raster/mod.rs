@@ -1,19 +1,239 @@
-//! shim
-#![allow(missing_docs)]
-use std::{ops::Range, path::Path};
-use anyhow::Result;
+//! Scenes as files: a header checked once, then rows on demand.
+
+pub mod header;
+mod ifd;
+mod mapped;
+mod samples;
+
+use std::io::Cursor;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use rayon::prelude::*;
+use tiff::decoder::{Decoder, DecodingResult, Limits};
+
 use crate::config::InputSettings;
-pub struct Header { pub rows: u64, pub cols: u64 }
-pub struct MappedScene { h: Header, px: Vec<u8> }
-pub struct Rows<'a> { s: &'a MappedScene }
-impl Rows<'_> { pub fn row(&self, r: u64) -> &[u8] { let c = self.s.h.cols as usize; &self.s.px[r as usize * c..][..c] } }
+use header::{CHUNK_LIMIT_BYTES, Compression, SceneHeader};
+use mapped::MappedFile;
+use samples::ToInput;
+
+type ChunkDecoder<'a> = Decoder<Cursor<&'a [u8]>>;
+
+/// A scene's file, mapped, its header checked.
+#[derive(Debug)]
+pub struct MappedScene {
+    file: MappedFile,
+    header: SceneHeader,
+    to_input: ToInput,
+    /// The chunk unpacked last, where chunks are so tall that the next rows will want it again.
+    tall: Mutex<Option<(u64, Vec<u8>)>>,
+}
+
+/// Rows of a scene as network input: a byte a pixel, 0 = no data.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    scene: &'a MappedScene,
+    range: Range<u64>,
+    /// `None`: the file holds just these bytes, and they are read from the map.
+    decoded: Option<Vec<u8>>,
+}
+
+/// Chunks of at least this many rows are kept for the next call.
+const TALL_ROWS: u64 = 512;
+
 impl MappedScene {
-    pub fn open(p: &Path, _i: InputSettings) -> Result<Self> {
-        let mut d = tiff::decoder::Decoder::new(std::io::BufReader::new(std::fs::File::open(p)?))?;
-        let (c, r) = d.dimensions()?;
-        let tiff::decoder::DecodingResult::U8(px) = d.read_image()? else { anyhow::bail!("not u8") };
-        Ok(Self { h: Header { rows: r.into(), cols: c.into() }, px })
+    /// Opens a scene; `input` says how 16-bit samples become network input.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is not a scene this program reads; the message says why.
+    pub fn open(path: &Path, input: InputSettings) -> Result<Self> {
+        let file = MappedFile::open(path)?;
+        let header = SceneHeader::read(file.bytes())
+            .with_context(|| format!("{} cannot be scanned", path.display()))?;
+        let to_input = ToInput::new(&header, input);
+        Ok(Self { file, header, to_input, tall: Mutex::new(None) })
     }
-    pub fn header(&self) -> &Header { &self.h }
-    pub fn rows(&self, _r: Range<u64>) -> Result<Rows<'_>> { Ok(Rows { s: self }) }
+
+    /// What the header says.
+    pub fn header(&self) -> &SceneHeader {
+        &self.header
+    }
+
+    /// # Errors
+    /// If the file is no longer the one that was opened: what was read is then not to be published.
+    pub fn unchanged(&self) -> Result<()> {
+        self.file.unchanged()
+    }
+
+    /// The rows of `range`: straight from the map where they are stored as the network takes them,
+    /// else unpacked.
+    ///
+    /// # Errors
+    /// If `range` is not within the scene, or a chunk cannot be unpacked; the message names it.
+    pub fn rows(&self, range: Range<u64>) -> Result<Rows<'_>> {
+        ensure!(
+            range.start <= range.end && range.end <= self.header.rows,
+            "rows {range:?} of a scene of {} rows",
+            self.header.rows
+        );
+        let decoded = if self.is_direct() {
+            for strip in self.chunk_rows_of(&range) {
+                let (start, length) = self.header.chunks[strip as usize];
+                self.file.prefetch(start as usize, length as usize);
+            }
+            None
+        } else {
+            Some(
+                self.decode(&range)
+                    .with_context(|| format!("cannot unpack {}", self.file.path().display()))?,
+            )
+        };
+        Ok(Rows { scene: self, range, decoded })
+    }
+
+    /// Whether rows are read from the map without a copy.
+    pub fn is_direct(&self) -> bool {
+        let header = &self.header;
+        header.compression == Compression::None && !header.tiled && self.to_input.is_identity()
+    }
+
+    fn chunk_rows_of(&self, range: &Range<u64>) -> Range<u64> {
+        if range.is_empty() {
+            return 0..0;
+        }
+        range.start / self.header.chunk_rows..range.end.div_ceil(self.header.chunk_rows)
+    }
+
+    fn decode(&self, range: &Range<u64>) -> Result<Vec<u8>> {
+        let cols = self.header.cols as usize;
+        let mut out = vec![0; (range.end - range.start) as usize * cols];
+        // Each row of chunks owns the rows of `out` that it covers.
+        let mut pieces = Vec::new();
+        let mut rest = &mut out[..];
+        for chunk_row in self.chunk_rows_of(range) {
+            let (first, last) = self.header.chunk_row(chunk_row);
+            let rows = first.max(range.start)..last.min(range.end);
+            let (mine, others) = rest.split_at_mut((rows.end - rows.start) as usize * cols);
+            rest = others;
+            pieces.push((chunk_row, rows, mine));
+        }
+        pieces.into_par_iter().try_for_each_init(
+            || None,
+            |decoder, (chunk_row, rows, out)| self.decode_chunk_row(decoder, chunk_row, &rows, out),
+        )?;
+        Ok(out)
+    }
+
+    /// Fills `out`, `[rows, cols]`, from the chunks that lie side by side in `chunk_row`.
+    fn decode_chunk_row<'a>(
+        &'a self,
+        decoder: &mut Option<ChunkDecoder<'a>>,
+        chunk_row: u64,
+        rows: &Range<u64>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let header = &self.header;
+        let (cols, wide) = (header.cols as usize, header.chunk_cols as usize);
+        let skipped = (rows.start - header.chunk_row(chunk_row).0) as usize;
+        for across in 0..header.chunks_across() {
+            let index = chunk_row * header.chunks_across() + across;
+            let col0 = across as usize * wide;
+            let width = wide.min(cols - col0);
+            let lines = (rows.end - rows.start) as usize;
+            let mut place = |samples: &[u8], stride: usize| {
+                for line in 0..lines {
+                    let from = (skipped + line) * stride;
+                    let to = line * cols + col0;
+                    self.to_input.convert(&samples[from..], &mut out[to..to + width]);
+                }
+            };
+            let sample_bytes = usize::from(header.bits / 8);
+            if header.compression == Compression::None {
+                place(self.stored(index), wide * sample_bytes);
+            } else if header.chunk_rows >= TALL_ROWS {
+                let mut tall = self.tall.lock().map_err(|_| anyhow!("another thread failed"))?;
+                if tall.as_ref().is_none_or(|(kept, _)| *kept != index) {
+                    *tall = Some((index, self.unpack(decoder, index)?));
+                }
+                if let Some((_, samples)) = tall.as_ref() {
+                    place(samples, width * sample_bytes);
+                }
+            } else {
+                place(&self.unpack(decoder, index)?, width * sample_bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of a chunk as they stand in the file.
+    fn stored(&self, index: u64) -> &[u8] {
+        let (start, length) = self.header.chunks[index as usize];
+        &self.file.bytes()[start as usize..(start + length) as usize]
+    }
+
+    /// A packed chunk's samples, in this machine's byte order, clipped to the scene's columns and rows.
+    fn unpack<'a>(&'a self, decoder: &mut Option<ChunkDecoder<'a>>, index: u64) -> Result<Vec<u8>> {
+        let header = &self.header;
+        let name = if header.tiled { "tile" } else { "strip" };
+        let mut read = || -> Result<Vec<u8>> {
+            let decoder = match decoder {
+                Some(decoder) => decoder,
+                None => decoder.insert(self.decoder()?),
+            };
+            let mut samples = match decoder.read_chunk(u32::try_from(index)?)? {
+                DecodingResult::U8(samples) => samples,
+                DecodingResult::U16(samples) => samples.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+                _ => return Err(anyhow!("its samples are not 8 or 16 bits unsigned")),
+            };
+            if header.white_is_zero {
+                // The library inverts such pictures; this program's own rule is applied later, to both paths.
+                samples.iter_mut().for_each(|v| *v = !*v);
+            }
+            let (row, across) = (index / header.chunks_across(), index % header.chunks_across());
+            let (first, last) = header.chunk_row(row);
+            let width = header.chunk_cols.min(header.cols - across * header.chunk_cols);
+            let needed = (last - first) * width * u64::from(header.bits / 8);
+            ensure!(
+                samples.len() as u64 == needed,
+                "it holds {} bytes, but its pixels need {needed}",
+                samples.len()
+            );
+            Ok(samples)
+        };
+        read().with_context(|| format!("{name} {index}"))
+    }
+
+    fn decoder(&self) -> Result<ChunkDecoder<'_>> {
+        let mut limits = Limits::default();
+        limits.decoding_buffer_size = CHUNK_LIMIT_BYTES as usize;
+        limits.intermediate_buffer_size = CHUNK_LIMIT_BYTES as usize;
+        // The lists of chunks have been held against the file's length already.
+        limits.ifd_value_size = limits.ifd_value_size.max(self.header.chunks.len() * 16);
+        Ok(Decoder::new(Cursor::new(self.file.bytes()))?.with_limits(limits))
+    }
+}
+
+impl Rows<'_> {
+    /// One row of the scene, numbered as in the scene.
+    ///
+    /// # Panics
+    /// If `row` is not among the rows asked for.
+    pub fn row(&self, row: u64) -> &[u8] {
+        assert!(self.range.contains(&row), "row {row} of rows {:?}", self.range);
+        let header = &self.scene.header;
+        let cols = header.cols as usize;
+        if let Some(decoded) = &self.decoded {
+            return &decoded[(row - self.range.start) as usize * cols..][..cols];
+        }
+        let strip = row / header.chunk_rows;
+        let within = (row - strip * header.chunk_rows) as usize * cols;
+        &self.scene.stored(strip)[within..within + cols]
+    }
+
+    /// The rows these are.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
 }

@@ -26,14 +26,27 @@ const WARM_UP_STEPS: u64 = 100;
 /// Crops on which each epoch is validated: the same ones every time.
 const VALIDATION_CROPS: usize = 256;
 
+/// A scene and its mask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pair {
+    /// The scene's `file_name`.
+    pub name: String,
+    /// Where its TIFF is.
+    pub image: PathBuf,
+    /// Where its mask is.
+    pub mask: PathBuf,
+}
+
 /// What is trained, on what, and where it goes.
 pub struct TrainJob {
     /// All settings.
     pub settings: Settings,
-    /// Image and mask of each training scene.
-    pub scenes: Vec<(PathBuf, PathBuf)>,
-    /// Image and mask of each validation scene: never trained on.
-    pub validation: Vec<(PathBuf, PathBuf)>,
+    /// Training scenes.
+    pub scenes: Vec<Pair>,
+    /// Validation scenes: never trained on.
+    pub validation: Vec<Pair>,
+    /// A weights file's bytes to start from; without it, random weights.
+    pub from: Option<Vec<u8>>,
     /// Gets `checkpoint.safetensors`, `best.safetensors`, `last.safetensors`, `history.csv`.
     pub out: PathBuf,
     /// The command line, for the weights' provenance.
@@ -70,11 +83,11 @@ pub const EPOCH_HEADER: [&str; 10] = [
     "validation_mse_percent", "nothing_mse_percent", "crops_per_s", "seconds",
 ];
 
-/// Trains, telling `progress` of each finished epoch, and gives the history.
+/// Trains, telling `progress` of each finished epoch; gives the count of epochs done in all.
 ///
 /// # Errors
 /// If a scene or a file cannot be read or written, or the device is lost.
-pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) -> Result<()> {
+pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) -> Result<u64> {
     let train = &job.settings.train;
     let scenes = open_all(&job.scenes, job)?;
     let validation = open_all(&job.validation, job)?;
@@ -84,7 +97,7 @@ pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) ->
 
     let run_id = run_id(job)?;
     let place = job.out.join("checkpoint.safetensors");
-    let mut state = if place.exists() { Checkpoint::load(&place, &run_id)? } else { fresh(job, run_id) };
+    let mut state = if place.exists() { Checkpoint::load(&place, &run_id)? } else { begin(job, run_id)? };
     let mut trainer =
         Trainer::new(&job.settings.network, device.clone(), state.statistics.clone(), train.seed);
 
@@ -120,7 +133,7 @@ pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) ->
         keep(job, &mut state, &epoch)?;
         progress(&epoch);
     }
-    Ok(())
+    Ok(total / steps_per_epoch)
 }
 
 /// Warm-up, then half a cosine down to a hundredth.
@@ -131,9 +144,18 @@ fn rate(highest: f64, step: u64, total: u64) -> f64 {
     highest * warm * fall
 }
 
-fn open_all(pairs: &[(PathBuf, PathBuf)], job: &TrainJob) -> Result<Vec<TrainingScene>> {
+fn open_all(pairs: &[Pair], job: &TrainJob) -> Result<Vec<TrainingScene>> {
     let input = job.settings.input;
-    pairs.iter().map(|(image, mask)| TrainingScene::open(image, mask, input)).collect()
+    pairs.iter().map(|pair| TrainingScene::open(&pair.image, &pair.mask, input)).collect()
+}
+
+fn begin(job: &TrainJob, run_id: String) -> Result<Checkpoint> {
+    let mut state = fresh(job, run_id);
+    if let Some(bytes) = &job.from {
+        let weights = Weights::parse(&job.settings.network.widths, bytes).context("weights to start from")?;
+        (state.values, state.statistics) = weights.to_flat();
+    }
+    Ok(state)
 }
 
 /// He-uniform convolutions, batch norm at identity, and a head that starts from "hardly anything is impact".
@@ -165,8 +187,8 @@ fn fresh(job: &TrainJob, run_id: String) -> Checkpoint {
 
 /// What the checkpoint must agree on to be gone on from.
 fn run_id(job: &TrainJob) -> Result<String> {
-    let scenes: Vec<_> = job.scenes.iter().chain(&job.validation).collect();
-    let text = serde_json::to_string(&(&job.settings, scenes))?;
+    let from = job.from.as_ref().map(|bytes| blake3::hash(bytes).to_hex().to_string());
+    let text = serde_json::to_string(&(&job.settings, &job.scenes, &job.validation, from))?;
     Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
 }
 
@@ -225,11 +247,8 @@ fn keep(job: &TrainJob, state: &mut Checkpoint, epoch: &Epoch) -> Result<()> {
     state.save(&job.out.join("checkpoint.safetensors"))
 }
 
-fn names(pairs: &[(PathBuf, PathBuf)]) -> String {
-    let name = |(image, _): &(PathBuf, PathBuf)| {
-        image.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-    };
-    pairs.iter().map(name).collect::<Vec<_>>().join(" ")
+fn names(pairs: &[Pair]) -> String {
+    pairs.iter().map(|pair| pair.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// Replaces the line of this epoch, if an interrupted run left one, and those after it.

@@ -1,0 +1,32 @@
+//! `marscan devices`: what the network can run on here.
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+
+use super::Done;
+use crate::unet::devices;
+
+/// List what the network can run on, and which of it `--device auto` takes.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  marscan devices")]
+pub struct Args {}
+
+/// Prints a line a device.
+///
+/// # Errors
+/// Never.
+pub fn run(_: &Args) -> Result<Done> {
+    println!("{:10} {:16} {:14} {:24} name", "--device", "kind", "PCI address", "driver");
+    for device in devices() {
+        println!(
+            "{:10} {:16} {:14} {:24} {}{}",
+            device.choice,
+            device.kind.to_string(),
+            device.pci_address.as_deref().unwrap_or("-"),
+            device.driver,
+            device.name,
+            if device.auto { "   <- auto" } else { "" }
+        );
+    }
+    Ok(Done::All)
+}
