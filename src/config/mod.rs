@@ -1,6 +1,16 @@
 //! Settings: presets compiled in, a file, then flags; checked once, then plain values.
 
+mod presets;
+
+use std::path::Path;
+
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
+
+use crate::fault::WrongUsage;
+use crate::tile::{halo_px, multiple_px};
+
+pub use presets::{PRESETS, shipped_weights};
 
 /// All settings of a run, none optional; each run saves them beside its results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,4 +103,127 @@ pub struct TrainSettings {
     pub validation_share: f64,
     /// Seed of the split, the crops and the initial weights.
     pub seed: u64,
+}
+
+/// The settings of a preset's name, or of a TOML file, checked.
+///
+/// # Errors
+/// [`WrongUsage`] that names the key: unknown, missing, of the wrong type or out of range.
+pub fn load(name: &str) -> Result<Settings> {
+    let preset = PRESETS.iter().find(|(preset, _)| *preset == name);
+    let text = match preset {
+        Some((_, text)) => (*text).to_owned(),
+        None if Path::new(name).exists() => {
+            std::fs::read_to_string(name).map_err(|why| wrong(format!("cannot read settings {name}: {why}")))?
+        }
+        None => {
+            let presets = PRESETS.map(|(preset, _)| preset).join(", ");
+            return Err(wrong(format!("no settings {name}: neither a preset ({presets}) nor a file")));
+        }
+    };
+    let settings: Settings = toml::from_str(&text).map_err(|why| wrong(format!("settings {name}: {why}")))?;
+    settings.check()?;
+    Ok(settings)
+}
+
+fn wrong(message: String) -> anyhow::Error {
+    WrongUsage(message).into()
+}
+
+impl Settings {
+    /// # Errors
+    /// [`WrongUsage`] with the key, its value and its limit.
+    pub fn check(&self) -> Result<()> {
+        let demand = |holds: bool, key: &str, value: &dyn std::fmt::Display, limit: &str| {
+            if holds { Ok(()) } else { Err(wrong(format!("{key} = {value}: must be {limit}"))) }
+        };
+        let (network, scan, train) = (&self.network, &self.scan, &self.train);
+        let widths = format!("{:?}", network.widths);
+        let usable = (2..=6).contains(&network.widths.len()) && network.widths.iter().all(|w| (1..=2048).contains(w));
+        demand(usable, "network.widths", &widths, "2 to 6 numbers of 1 to 2048")?;
+        demand((0.0..1.0).contains(&network.dropout), "network.dropout", &network.dropout, "in 0..1")?;
+        let input = &self.input;
+        demand(input.valid_min < input.valid_max, "input.valid_min", &input.valid_min, "less than input.valid_max")?;
+        let (multiple, halo) = (self.multiple_px(), self.halo_px());
+        let limit = format!("a multiple of {multiple} above {} (twice the halo) and at most 8192", 2 * halo);
+        let window = scan.window_px;
+        let fits = window > 2 * halo && window <= 8192 && window.is_multiple_of(multiple);
+        demand(fits, "scan.window_px", &window, &limit)?;
+        demand((1..=1024).contains(&scan.batch), "scan.batch", &scan.batch, "1 to 1024")?;
+        demand((1..=1 << 20).contains(&scan.band_rows), "scan.band_rows", &scan.band_rows, "1 to 1048576")?;
+        let probability = &scan.probability;
+        demand(*probability > 0.0 && *probability <= 1.0, "scan.probability", probability, "above 0, at most 1")?;
+        demand((0.0..=1.0).contains(&scan.min_score), "scan.min_score", &scan.min_score, "in 0..=1")?;
+        demand(scan.min_area_px > 0, "scan.min_area_px", &scan.min_area_px, "at least 1")?;
+        let limit = format!("a positive multiple of {}", multiple_px(&network.widths));
+        let crop = train.crop_px;
+        let fits = crop > 0 && crop.is_multiple_of(multiple_px(&network.widths) as usize);
+        demand(fits, "train.crop_px", &crop, &limit)?;
+        demand(train.batch > 0 && train.batch.is_multiple_of(2), "train.batch", &train.batch, "even, at least 2")?;
+        demand(train.epoch_crops >= train.batch, "train.epoch_crops", &train.epoch_crops, "at least train.batch")?;
+        let rate = &train.learning_rate;
+        demand(*rate > 0.0 && *rate <= 1.0, "train.learning_rate", rate, "above 0, at most 1")?;
+        let share = &train.validation_share;
+        demand(*share > 0.0 && *share < 1.0, "train.validation_share", share, "between 0 and 1")
+    }
+
+    /// Pixels on each side of a window that belong to its neighbours.
+    pub fn halo_px(&self) -> u32 {
+        match self.scan.segmenter {
+            SegmenterKind::Unet => halo_px(&self.network.widths),
+            SegmenterKind::Threshold => 0,
+        }
+    }
+
+    /// What a window's side and origin are multiples of.
+    pub fn multiple_px(&self) -> u32 {
+        match self.scan.segmenter {
+            SegmenterKind::Unet => multiple_px(&self.network.widths),
+            SegmenterKind::Threshold => 1,
+        }
+    }
+
+    /// Pixels of a window that are its own: the step of the window grid.
+    pub fn core_px(&self) -> u32 {
+        self.scan.window_px - 2 * self.halo_px()
+    }
+
+    /// blake3 of what changes a result: how fast it is reached (batch, band height) and how the network
+    /// was trained do not.
+    pub fn id(&self) -> String {
+        let mut scan = self.scan.clone();
+        (scan.batch, scan.band_rows) = (0, 0);
+        let text = format!("{:?}{:?}{scan:?}", self.network.widths, self.input);
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_sound() {
+        for (name, _) in PRESETS {
+            assert_eq!(load(name).unwrap().name, name);
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_limit() {
+        let mut settings = load("unet3").unwrap();
+        settings.scan.window_px = 200;
+        let message = settings.check().unwrap_err().to_string();
+        assert!(message.contains("scan.window_px = 200") && message.contains("multiple of 16"), "{message}");
+    }
+
+    #[test]
+    fn the_id_ignores_what_changes_no_result() {
+        let settings = load("unet1").unwrap();
+        let mut other = settings.clone();
+        (other.scan.batch, other.scan.band_rows) = (7, 99);
+        assert_eq!(settings.id(), other.id());
+        other.scan.probability = 0.6;
+        assert_ne!(settings.id(), other.id());
+    }
 }

@@ -8,7 +8,7 @@ mod samples;
 use std::io::Cursor;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rayon::prelude::*;
@@ -33,8 +33,8 @@ pub struct MappedScene {
 
 /// Rows of a scene as network input: a byte a pixel, 0 = no data.
 #[derive(Debug)]
-pub struct Rows<'a> {
-    scene: &'a MappedScene,
+pub struct Rows {
+    scene: Arc<MappedScene>,
     range: Range<u64>,
     /// `None`: the file holds just these bytes, and they are read from the map.
     decoded: Option<Vec<u8>>,
@@ -48,12 +48,12 @@ impl MappedScene {
     ///
     /// # Errors
     /// If the file cannot be read, or is not a scene this program reads; the message says why.
-    pub fn open(path: &Path, input: InputSettings) -> Result<Self> {
+    pub fn open(path: &Path, input: InputSettings) -> Result<Arc<Self>> {
         let file = MappedFile::open(path)?;
         let header = SceneHeader::read(file.bytes())
             .with_context(|| format!("{} cannot be scanned", path.display()))?;
         let to_input = ToInput::new(&header, input);
-        Ok(Self { file, header, to_input, tall: Mutex::new(None) })
+        Ok(Arc::new(Self { file, header, to_input, tall: Mutex::new(None) }))
     }
 
     /// What the header says.
@@ -72,7 +72,7 @@ impl MappedScene {
     ///
     /// # Errors
     /// If `range` is not within the scene, or a chunk cannot be unpacked; the message names it.
-    pub fn rows(&self, range: Range<u64>) -> Result<Rows<'_>> {
+    pub fn rows(self: &Arc<Self>, range: Range<u64>) -> Result<Rows> {
         ensure!(
             range.start <= range.end && range.end <= self.header.rows,
             "rows {range:?} of a scene of {} rows",
@@ -90,7 +90,7 @@ impl MappedScene {
                     .with_context(|| format!("cannot unpack {}", self.file.path().display()))?,
             )
         };
-        Ok(Rows { scene: self, range, decoded })
+        Ok(Rows { scene: Arc::clone(self), range, decoded })
     }
 
     /// Whether rows are read from the map without a copy.
@@ -215,7 +215,7 @@ impl MappedScene {
     }
 }
 
-impl Rows<'_> {
+impl Rows {
     /// One row of the scene, numbered as in the scene.
     ///
     /// # Panics

@@ -3,6 +3,7 @@
 //! A crop is a pure function of the seed and its number, so a data set can be made again bit for bit.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,8 +19,8 @@ const MASK_BAND_ROWS: u64 = 4096;
 
 /// A scene, its mask, and where the impacts are.
 pub struct TrainingScene {
-    image: MappedScene,
-    mask: MappedScene,
+    image: Arc<MappedScene>,
+    mask: Arc<MappedScene>,
     /// The boxes of the mask's impacts; one cut by a band of the mask counts as two, which only
     /// makes it twice as likely to be drawn.
     pub impacts: Vec<PixelRect>,
