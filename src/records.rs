@@ -64,8 +64,19 @@ pub struct Blob {
     /// Highest probability, 0..=255.
     pub peak: u8,
     /// The box that holds it.
-    #[serde(flatten)]
     pub rect: PixelRect,
+}
+
+impl Blob {
+    /// Whether a complete blob is an impact: large enough, and its mean probability high enough.
+    pub fn counts(&self, min_area_px: u64, min_score: f64) -> bool {
+        self.area_px >= min_area_px && self.score() >= min_score
+    }
+
+    /// Mean probability, 0..=1.
+    pub fn score(&self) -> f64 {
+        self.score_sum as f64 / (255.0 * self.area_px as f64)
+    }
 }
 
 /// One line of a shard's `impacts.csv`: a blob of a scene. `seam` numbers, within the shard, the blobs
@@ -94,6 +105,38 @@ pub struct BlobRow {
     pub col1_px: u64,
     /// The number its runs carry in `seams.csv`; empty for a blob that is complete.
     pub seam: Option<u64>,
+}
+
+impl BlobRow {
+    /// A line for `blob` of `scene`.
+    pub fn new(scene: &str, blob: &Blob, seam: Option<u64>) -> Self {
+        let PixelRect { row0, col0, row1, col1 } = blob.rect;
+        Self {
+            scene: scene.to_owned(),
+            area_px: blob.area_px,
+            row_sum: blob.row_sum,
+            col_sum: blob.col_sum,
+            score_sum: blob.score_sum,
+            peak: blob.peak,
+            row0_px: row0,
+            col0_px: col0,
+            row1_px: row1,
+            col1_px: col1,
+            seam,
+        }
+    }
+
+    /// The blob of this line.
+    pub fn blob(&self) -> Blob {
+        Blob {
+            area_px: self.area_px,
+            row_sum: self.row_sum,
+            col_sum: self.col_sum,
+            score_sum: self.score_sum,
+            peak: self.peak,
+            rect: PixelRect { row0: self.row0_px, col0: self.col0_px, row1: self.row1_px, col1: self.col1_px },
+        }
+    }
 }
 
 /// One line of a shard's `seams.csv`: pixels `col0_px..col1_px` of `row_px` belong to blob `seam`.

@@ -1,1 +1,175 @@
-//! STUB scan.
+//! Scanning: one shard of scenes in, blobs and timings out.
+//!
+//! A scene that fails costs itself and nothing else: the manifest names it and its neighbours go on.
+//! Only what would fail every scene ends the shard.
+
+mod infer;
+mod pipeline;
+mod publish;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::config::Settings;
+use crate::detect::Segmenter;
+use crate::fault::WrongUsage;
+use crate::plan::{SceneList, plan};
+use crate::records::{RunIds, Shard, ShardManifest};
+
+pub use publish::{MANIFEST, shard_folder};
+
+/// What every shard of a run shares.
+pub struct ScanJob {
+    /// The scene list.
+    pub scenes: SceneList,
+    /// Gets `shards/`.
+    pub out: PathBuf,
+    /// How many shards the plan has.
+    pub shards: usize,
+    /// All settings.
+    pub settings: Settings,
+    /// blake3 of the weights; empty without a network.
+    pub weights_id: String,
+    /// The command line, for the manifest.
+    pub command: Vec<String>,
+    /// Scheduler variables, for the manifest.
+    pub scheduler: Vec<(String, String)>,
+}
+
+/// What happens while a shard is scanned, for a progress bar or a log.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A shard of so many pixels begins.
+    Begun {
+        /// All pixels, no-data included.
+        pixels: u64,
+    },
+    /// A band of so many pixels is done, or given up.
+    Band {
+        /// All pixels, no-data included.
+        pixels: u64,
+    },
+    /// A scene failed.
+    Failed {
+        /// Its name.
+        scene: String,
+        /// The whole chain.
+        why: String,
+    },
+}
+
+/// What a shard came to.
+#[derive(Clone, Debug)]
+pub struct ShardSummary {
+    /// What was written to `shard.json`.
+    pub manifest: ShardManifest,
+    /// Whether the shard had been finished by an earlier run.
+    pub was_done: bool,
+    /// Stage names and their seconds, added over the bands.
+    pub stage_seconds: Vec<(String, f64)>,
+}
+
+impl ScanJob {
+    /// The shards of this run.
+    pub fn plan(&self) -> Vec<Shard> {
+        let core_px = u64::from(self.settings.core_px());
+        plan(&self.scenes.records, self.shards, self.settings.scan.band_rows, core_px)
+    }
+
+    /// What this run's results depend on.
+    pub fn ids(&self) -> RunIds {
+        RunIds {
+            scene_list: self.scenes.id(),
+            settings: self.settings.id(),
+            weights: self.weights_id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Whether shard `index` is finished already.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] if it is, with other scenes, settings, weights or version.
+    pub fn finished(&self, index: usize) -> Result<Option<ShardManifest>> {
+        let folder = shard_folder(&self.out, index, self.shards);
+        if !folder.exists() {
+            return Ok(None);
+        }
+        let manifest = publish::read_manifest(&folder)?;
+        let (mine, theirs) = (self.ids(), &manifest.ids);
+        let pairs = [
+            ("scene list", &mine.scene_list, &theirs.scene_list),
+            ("settings", &mine.settings, &theirs.settings),
+            ("weights", &mine.weights, &theirs.weights),
+            ("version", &mine.version, &theirs.version),
+        ];
+        for (name, mine, theirs) in pairs {
+            if mine != theirs {
+                return Err(WrongUsage(format!(
+                    "{} was made with another {name} (its id {theirs:.16}, this run's {mine:.16}): choose another \
+                     --out, or remove that folder",
+                    folder.display()
+                ))
+                .into());
+            }
+        }
+        Ok(Some(manifest))
+    }
+}
+
+/// Scans shard `index` and publishes its folder; nothing is done where it is finished already.
+///
+/// # Errors
+/// If the folder cannot be written, other results stand in its place, or the device is lost. Any other
+/// failure is a scene's own: it goes into the manifest.
+pub fn scan_shard(
+    job: &ScanJob,
+    index: usize,
+    segmenter: &mut dyn Segmenter,
+    watch: &(dyn Fn(Event) + Sync),
+) -> Result<ShardSummary> {
+    if let Some(manifest) = job.finished(index)? {
+        return Ok(ShardSummary { manifest, was_done: true, stage_seconds: Vec::new() });
+    }
+    let shard = job
+        .plan()
+        .into_iter()
+        .nth(index)
+        .ok_or_else(|| WrongUsage(format!("shard {index} of {} shards: they count from 0", job.shards)))?;
+    let began = Instant::now();
+    let memory = PeakMemory::default();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let device = segmenter.device();
+    let found = pipeline::run(job, &shard, segmenter, watch, &memory, began)?;
+    publish::publish(job, &shard, found, &publish::Where { host, device }, &memory, began)
+}
+
+/// The largest private memory seen, from `/proc/self/status`.
+#[derive(Debug, Default)]
+pub struct PeakMemory(AtomicU64);
+
+impl PeakMemory {
+    /// Looks again.
+    pub fn sample(&self) {
+        self.0.fetch_max(rss_anon_bytes().unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The largest so far, bytes; 0 where the system does not tell.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn rss_anon_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// Where a run's shards are.
+pub fn shards_folder(out: &Path) -> PathBuf {
+    out.join("shards")
+}

@@ -1,5 +1,6 @@
 //! Tables and files: CSV with a header, and files that appear whole or not at all.
 
+mod headers;
 mod whole;
 
 use std::fs::File;
@@ -10,6 +11,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use headers::{BLOB_HEADER, CATALOGUE_HEADER, SEAM_HEADER, TIMING_HEADER};
 pub use whole::{write_whole, write_whole_with};
 
 /// Writes `rows` as CSV, the struct's field names as header, through a temporary file and a rename.

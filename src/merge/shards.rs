@@ -1,0 +1,139 @@
+//! The published folders of a run, each held against its own checksums and against the others.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::records::ShardManifest;
+use crate::scan::{MANIFEST, shards_folder};
+
+/// A published shard.
+pub struct PublishedShard {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its `shard.json`.
+    pub manifest: ShardManifest,
+}
+
+/// All published shards of a run.
+pub struct FoundShards {
+    /// In shard order.
+    pub shards: Vec<PublishedShard>,
+    /// How many the plan has.
+    pub count: usize,
+    /// Those that are not there.
+    pub missing: Vec<usize>,
+}
+
+/// Finds and verifies the shards of `out`; whatever is not named as a published shard is passed over.
+///
+/// # Errors
+/// If there is none, one is damaged, or two belong to different runs.
+pub fn find(out: &Path) -> Result<FoundShards> {
+    let folder = shards_folder(out);
+    let entries = fs::read_dir(&folder)
+        .with_context(|| format!("no shards in {}: run `marscan scan --out {0}` first", out.display()))?;
+    let mut shards = BTreeMap::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some((index, count)) = parse(&name) {
+            let shard = verified(entry.path(), index, count)?;
+            shards.insert((count, index), shard);
+        }
+    }
+    let shards: Vec<PublishedShard> = shards.into_values().collect();
+    let Some(first) = shards.first() else { bail!("no finished shard in {}", folder.display()) };
+    for shard in &shards {
+        same_run(first, shard)?;
+    }
+    let count = first.manifest.shards;
+    let mut missing: Vec<usize> = (0..count).collect();
+    missing.retain(|index| shards.iter().all(|shard| shard.manifest.shard != *index));
+    Ok(FoundShards { shards, count, missing })
+}
+
+/// `shard-00007-of-00064`.
+fn parse(name: &str) -> Option<(usize, usize)> {
+    let (index, count) = name.strip_prefix("shard-")?.split_once("-of-")?;
+    let digits = |text: &str| text.len() >= 5 && text.bytes().all(|b| b.is_ascii_digit());
+    (digits(index) && digits(count)).then_some(())?;
+    Some((index.parse().ok()?, count.parse().ok()?))
+}
+
+fn verified(folder: PathBuf, index: usize, count: usize) -> Result<PublishedShard> {
+    let path = folder.join(MANIFEST);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let manifest: ShardManifest =
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged: scan this shard again", path.display()))?;
+    ensure!(
+        (manifest.shard, manifest.shards) == (index, count),
+        "{} says it is shard {} of {}: was the folder renamed?",
+        path.display(),
+        manifest.shard,
+        manifest.shards
+    );
+    for (name, hash) in &manifest.files {
+        let path = folder.join(name);
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(
+            blake3::hash(&bytes).to_hex().as_str() == hash,
+            "{} is not what was published (its checksum differs): remove {} and scan this shard again",
+            path.display(),
+            folder.display()
+        );
+    }
+    Ok(PublishedShard { folder, manifest })
+}
+
+fn same_run(first: &PublishedShard, other: &PublishedShard) -> Result<()> {
+    let (a, b) = (&first.manifest, &other.manifest);
+    let counts = [a, b].map(|manifest| manifest.shards.to_string());
+    let pairs = [
+        ("count of shards", &counts[0], &counts[1]),
+        ("scene list", &a.ids.scene_list, &b.ids.scene_list),
+        ("settings", &a.ids.settings, &b.ids.settings),
+        ("weights", &a.ids.weights, &b.ids.weights),
+        ("version", &a.ids.version, &b.ids.version),
+    ];
+    for (name, mine, theirs) in pairs {
+        ensure!(
+            mine == theirs,
+            "{} and {} are of different runs, their {name} differs ({mine:.16}, {theirs:.16}): remove one of them",
+            first.folder.display(),
+            other.folder.display()
+        );
+    }
+    Ok(())
+}
+
+/// `0-3, 7, 9-10`.
+pub fn ranges(numbers: &[usize]) -> String {
+    let mut parts: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match parts.last_mut().filter(|(_, last)| last + 1 == number) {
+            Some((_, last)) => *last = number,
+            None => parts.push((number, number)),
+        }
+    }
+    let text = |(first, last): &(usize, usize)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    parts.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_shards_and_nothing_else() {
+        assert_eq!(parse("shard-00007-of-00064"), Some((7, 64)));
+        for other in [".shard-00007-of-00064.99.part", "shard-7-of-64", "shard-00007-of-00064.old", "x"] {
+            assert_eq!(parse(other), None);
+        }
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
+    }
+}

@@ -1,0 +1,120 @@
+//! A band through the network: windows filled, segmented, their cores kept.
+
+use anyhow::Result;
+
+use crate::detect::{Segmenter, WindowBatch};
+use crate::raster::Rows;
+use crate::space::PixelRect;
+use crate::tile::TileGrid;
+
+/// What reads windows from rows and puts probabilities in a band; its buffers are made once.
+pub struct BandInference<'a> {
+    segmenter: &'a mut dyn Segmenter,
+    grid: TileGrid,
+    batch: WindowBatch,
+    answer: Vec<u8>,
+    cores: Vec<PixelRect>,
+}
+
+/// The probabilities of a band.
+pub struct ProbBand {
+    /// `[rows, cols]`, 0..=255; 0 where there is no data.
+    pub probabilities: Vec<u8>,
+    /// Windows run.
+    pub windows: u64,
+    /// Pixels run, halos and padding included.
+    pub computed_px: u64,
+}
+
+impl<'a> BandInference<'a> {
+    /// Room for `batch` windows of `grid`.
+    pub fn new(segmenter: &'a mut dyn Segmenter, grid: TileGrid, batch: usize) -> Self {
+        let batch = WindowBatch::new(batch, grid.window_px as usize);
+        let answer = vec![0; batch.pixels.len()];
+        Self { segmenter, grid, batch, answer, cores: Vec::new() }
+    }
+
+    /// Runs the windows of rows `row0..row1` whose cores hold data; `rows` has the band and its halo.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn run(&mut self, row0: u64, row1: u64, cols: u64, rows: &Rows) -> Result<ProbBand> {
+        let mut band = ProbBand {
+            probabilities: vec![0; ((row1 - row0) * cols) as usize],
+            windows: 0,
+            computed_px: 0,
+        };
+        let grid = self.grid;
+        for core in grid.cores(row0, row1, cols) {
+            if !has_data(&core, rows) {
+                continue;
+            }
+            self.fill(&core, cols, rows);
+            self.cores.push(core);
+            if self.cores.len() == self.batch.capacity() {
+                self.flush(row0, cols, rows, &mut band)?;
+            }
+        }
+        self.flush(row0, cols, rows, &mut band)?;
+        Ok(band)
+    }
+
+    /// Copies the window around `core` into the batch's next place; outside the scene is no data.
+    fn fill(&mut self, core: &PixelRect, cols: u64, rows: &Rows) {
+        let side = self.batch.side_px;
+        let halo = i64::from(self.grid.halo_px);
+        let start = self.batch.count * side * side;
+        let (first_row, first_col) = (core.row0 as i64 - halo, core.col0 as i64 - halo);
+        let col0 = first_col.max(0);
+        let col1 = (first_col + side as i64).min(cols as i64);
+        let left = (col0 - first_col) as usize;
+        let right = left + (col1 - col0) as usize;
+        let there = rows.range();
+        for (k, line) in self.batch.pixels[start..start + side * side].chunks_exact_mut(side).enumerate() {
+            let row = first_row + k as i64;
+            if row < 0 || !there.contains(&(row as u64)) {
+                line.fill(0);
+                continue;
+            }
+            line[..left].fill(0);
+            line[left..right].copy_from_slice(&rows.row(row as u64)[col0 as usize..col1 as usize]);
+            line[right..].fill(0);
+        }
+        self.batch.count += 1;
+    }
+
+    /// Segments what is in the batch and keeps the cores; a pixel without data is never impact.
+    fn flush(&mut self, row0: u64, cols: u64, rows: &Rows, band: &mut ProbBand) -> Result<()> {
+        if self.cores.is_empty() {
+            return Ok(());
+        }
+        let side = self.batch.side_px;
+        let done = self.segmenter.segment(&self.batch, &mut self.answer);
+        band.windows += self.cores.len() as u64;
+        band.computed_px += (self.batch.capacity() * side * side) as u64;
+        let cores = std::mem::take(&mut self.cores);
+        self.batch.count = 0;
+        done?;
+        let halo = self.grid.halo_px as usize;
+        for (k, core) in cores.iter().enumerate() {
+            let (wide, col0) = (core.cols() as usize, core.col0 as usize);
+            for row in core.row0..core.row1 {
+                let from = (k * side + halo + (row - core.row0) as usize) * side + halo;
+                let to = ((row - row0) * cols) as usize + col0;
+                let pixels = &rows.row(row)[col0..col0 + wide];
+                let kept = &mut band.probabilities[to..to + wide];
+                for ((kept, &p), &v) in kept.iter_mut().zip(&self.answer[from..from + wide]).zip(pixels) {
+                    *kept = if v == 0 { 0 } else { p };
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_data(core: &PixelRect, rows: &Rows) -> bool {
+    (core.row0..core.row1).any(|row| {
+        let pixels = &rows.row(row)[core.col0 as usize..core.col1 as usize];
+        pixels.iter().fold(0, |any, &v| any | v) != 0
+    })
+}
