@@ -1,1 +1,21 @@
-fn main() {}
+//! marscan: parse, run, print the error chain, exit.
+#![allow(clippy::print_stderr)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use marscan::cli::{Cli, Done, run};
+use marscan::fault::WrongUsage;
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(Done::All) => ExitCode::SUCCESS,
+        Ok(Done::Nothing) => ExitCode::from(1),
+        Ok(Done::Partly) => ExitCode::from(3),
+        Err(why) => {
+            eprintln!("error: {why}");
+            why.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
+            ExitCode::from(if why.chain().any(|cause| cause.is::<WrongUsage>()) { 2 } else { 1 })
+        }
+    }
+}

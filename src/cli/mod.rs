@@ -1,1 +1,70 @@
-//! temp
+//! The command line: one file a subcommand, each parsing, calling one library function and printing.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod demo;
+mod devices;
+mod eval;
+mod info;
+mod merge;
+mod plan;
+mod progress;
+mod scan;
+mod settings;
+mod synth;
+mod train;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Finds fresh impact craters in giant orbital images of Mars with a U-Net, as a batch program for job arrays.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Start with:\n  marscan demo --out demo\n\nExit codes: 0 all done; 1 nothing usable; \
+    2 wrong usage or settings; 3 some scenes failed and are named.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Synth(synth::Args),
+    Info(info::Args),
+    Plan(plan::Args),
+    Scan(scan::Args),
+    Merge(merge::Args),
+    Eval(eval::Args),
+    Train(train::Args),
+    Devices(devices::Args),
+    Settings(settings::Args),
+}
+
+/// How a command that did not fail ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// All of it: exit code 0.
+    All,
+    /// The outputs are valid, some scenes failed and were named: exit code 3.
+    Partly,
+    /// Nothing usable came of it, and why was printed: exit code 1.
+    Nothing,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Whatever ended it; [`crate::fault::WrongUsage`] in the chain means exit code 2.
+pub fn run(cli: &Cli) -> Result<Done> {
+    match &cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Synth(args) => synth::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Scan(args) => scan::run(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Train(args) => train::run_command(args),
+        Command::Devices(args) => devices::run(args),
+        Command::Settings(args) => settings::run(args),
+    }
+}

@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::records::{Impact, ShardManifest};
+pub use shards::ranges;
 
 /// What a merge came to.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ pub fn run(out: &Path, allow_partial: bool) -> Result<Merged> {
             found.missing.len(),
             found.count,
             out.display(),
-            shards::ranges(&found.missing)
+            ranges(&found.missing)
         );
     }
     let impacts = blobs::impacts(&found)?;

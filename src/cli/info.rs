@@ -1,0 +1,167 @@
+//! `marscan info`: what a TIFF is, and whether it can be scanned; folders give a scene list.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
+
+use super::Done;
+use crate::config::{self, InputSettings};
+use crate::geo::name::NamedPlace;
+use crate::plan::SceneList;
+use crate::raster::MappedScene;
+use crate::raster::header::SceneHeader;
+use crate::records::SceneRecord;
+use crate::space::ScenePx;
+
+/// Describe TIFFs and say whether they can be scanned; a folder stands for the TIFFs in it.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  marscan info images/ --scenes images/scenes.csv")]
+pub struct Args {
+    /// TIFFs, or folders of them
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Write the list of those that can be scanned; masks (NAME_gt.tif, NAME_mask.tif) are found beside them
+    #[arg(long)]
+    scenes: Option<PathBuf>,
+}
+
+const MASK_ENDS: [&str; 2] = ["_gt", "_mask"];
+
+/// Prints what each file is, and writes the list.
+///
+/// # Errors
+/// If a folder cannot be read or the list not written.
+pub fn run(args: &Args) -> Result<Done> {
+    let input = config::load("unet1")?.input;
+    let mut records = Vec::new();
+    let mut refused = 0;
+    for path in files(&args.paths)? {
+        match describe(&path, input) {
+            Ok(header) => records.push(record(&path, &header, args.scenes.as_deref())?),
+            Err(why) => {
+                refused += 1;
+                println!("{}\n  cannot be scanned: {:#}", path.display(), why);
+            }
+        }
+    }
+    if let Some(list) = &args.scenes {
+        SceneList::write(list, &records)?;
+        println!("{} scenes listed in {}", records.len(), list.display());
+    }
+    Ok(match (records.len(), refused) {
+        (_, 0) => Done::All,
+        (0, _) => Done::Nothing,
+        _ => Done::Partly,
+    })
+}
+
+/// The files themselves, and of folders the TIFFs that are no masks, by name.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            all.push(path.clone());
+            continue;
+        }
+        let mut inside = Vec::new();
+        for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
+            let path = entry?.path();
+            let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+            let stem = stem(&path);
+            if (ending == "tif" || ending == "tiff") && !MASK_ENDS.iter().any(|end| stem.ends_with(end)) {
+                inside.push(path);
+            }
+        }
+        inside.sort();
+        all.extend(inside);
+    }
+    Ok(all)
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn describe(path: &Path, input: InputSettings) -> Result<SceneHeader> {
+    let scene = MappedScene::open(path, input)?;
+    let header = scene.header();
+    println!("{}", path.display());
+    println!(
+        "  {} rows x {} columns ({:.1} Mpx), {} bits; {}",
+        header.rows,
+        header.cols,
+        (header.rows * header.cols) as f64 / 1e6,
+        header.bits,
+        header.layout()
+    );
+    let nodata = header.nodata.map_or("0".into(), |value| format!("0 and {value}"));
+    let inverted = if header.white_is_zero { ", 0 is white (inverted when read)" } else { "" };
+    println!("  no data: {nodata}{inverted}");
+    print_place(header);
+    if let Some(place) = NamedPlace::parse(&stem(path)) {
+        print_name(&place, header);
+    }
+    println!("  can be scanned{}", if scene.is_direct() { ", straight from the map" } else { "" });
+    Ok(header.clone())
+}
+
+fn print_place(header: &SceneHeader) {
+    let Some(georef) = &header.georef else {
+        let why = header.georef_trouble.as_deref().unwrap_or("the file has no such tags");
+        println!("  not georeferenced: {why}");
+        return;
+    };
+    let (bottom, right) = (header.rows as f64 - 0.5, header.cols as f64 - 0.5);
+    let centre = ScenePx { row: (bottom - 0.5) / 2.0, col: (right - 0.5) / 2.0 };
+    println!("  {}; {:.3} m/px at the centre", georef.projection(), georef.metres_per_px(centre));
+    let corners = [
+        ("upper left", -0.5, -0.5),
+        ("upper right", -0.5, right),
+        ("lower left", bottom, -0.5),
+        ("lower right", bottom, right),
+        ("centre", centre.row, centre.col),
+    ];
+    for (name, row, col) in corners {
+        let place = georef.lonlat(ScenePx { row, col });
+        println!("  {name:12} lon {:11.6} E  lat {:10.6}", place.lon_deg, place.lat_deg);
+    }
+}
+
+/// A scene may reach over this much around the place in its name.
+const NAME_TOLERANCE_DEG: f64 = 3.0;
+
+fn print_name(named: &NamedPlace, header: &SceneHeader) {
+    println!("  named for latitude {:.1}, longitude {:.0} E", named.lat_deg, named.lon_deg);
+    if let Some(contradiction) = named.contradiction() {
+        println!("  warning: {contradiction}");
+    }
+    let Some(georef) = &header.georef else { return };
+    let centre = ScenePx { row: header.rows as f64 / 2.0, col: header.cols as f64 / 2.0 };
+    let place = georef.lonlat(centre);
+    let turn = (place.lon_deg - named.lon_deg).rem_euclid(360.0);
+    let off = (place.lat_deg - named.lat_deg).abs().max(turn.min(360.0 - turn));
+    if off > NAME_TOLERANCE_DEG {
+        println!("  warning: its georeferencing puts the centre {off:.1} degrees from the place in its name");
+    }
+}
+
+fn record(path: &Path, header: &SceneHeader, list: Option<&Path>) -> Result<SceneRecord> {
+    let folder = list.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+    let relative = |path: &Path| -> Result<PathBuf> {
+        let folder = fs::canonicalize(folder.unwrap_or(Path::new(".")))?;
+        let full = fs::canonicalize(path)?;
+        Ok(full.strip_prefix(&folder).map(Path::to_owned).unwrap_or(full))
+    };
+    let name = stem(path);
+    let mask = MASK_ENDS.iter().map(|end| path.with_file_name(format!("{name}{end}.tif"))).find(|mask| mask.exists());
+    Ok(SceneRecord {
+        file_name: name,
+        rows: header.rows,
+        cols: header.cols,
+        path: Some(relative(path)?),
+        valid_px: None,
+        mask: mask.as_deref().map(relative).transpose()?,
+    })
+}

@@ -1,0 +1,85 @@
+//! How far a scan is: a bar on a terminal, a plain line every so often in a log.
+
+use std::io::{IsTerminal, stderr};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::scan::Event;
+
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows the events of one scan on standard error.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    log: Mutex<Log>,
+}
+
+struct Log {
+    began: Instant,
+    printed: Instant,
+    total: u64,
+    done: u64,
+}
+
+impl Progress {
+    /// A bar if standard error is a terminal.
+    pub fn new() -> Self {
+        let bar = stderr().is_terminal().then(|| ProgressBar::new(0));
+        let template = "{bar:30} {percent:>3} %  {msg}  {eta} left";
+        if let (Some(bar), Ok(style)) = (&bar, ProgressStyle::with_template(template)) {
+            bar.set_style(style);
+        }
+        let now = Instant::now();
+        Self { bar, log: Mutex::new(Log { began: now, printed: now, total: 0, done: 0 }) }
+    }
+
+    /// Takes an event.
+    pub fn see(&self, event: Event) {
+        let Ok(mut log) = self.log.lock() else { return };
+        match event {
+            Event::Begun { pixels } => {
+                log.total = pixels;
+                if let Some(bar) = &self.bar {
+                    bar.set_length(pixels);
+                }
+            }
+            Event::Band { pixels } => {
+                log.done += pixels;
+                self.show(&mut log);
+            }
+            Event::Failed { scene, why } => {
+                let line = format!("scene {scene} failed: {why}");
+                match &self.bar {
+                    Some(bar) => bar.println(line),
+                    None => eprintln!("{line}"),
+                }
+            }
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn show(&self, log: &mut Log) {
+        let seconds = log.began.elapsed().as_secs_f64().max(1e-9);
+        let speed = log.done as f64 / 1e6 / seconds;
+        if let Some(bar) = &self.bar {
+            bar.set_position(log.done);
+            bar.set_message(format!("{speed:.2} Mpx/s"));
+        } else if log.printed.elapsed() >= LOG_EVERY {
+            log.printed = Instant::now();
+            let left = (log.total - log.done) as f64 / 1e6 / speed;
+            eprintln!(
+                "{:.1} of {:.1} Mpx, {speed:.2} Mpx/s, {left:.0} s left",
+                log.done as f64 / 1e6,
+                log.total as f64 / 1e6
+            );
+        }
+    }
+}

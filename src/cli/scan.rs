@@ -1,0 +1,186 @@
+//! `marscan scan`: one shard, or all of them one after the other.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
+
+use super::Done;
+use super::progress::Progress;
+use super::settings::Flags;
+use crate::config::{SegmenterKind, Settings, shipped_weights};
+use crate::detect::Segmenter;
+use crate::detect::threshold::GreyThreshold;
+use crate::fault::WrongUsage;
+use crate::job::{array_task, kept};
+use crate::plan::SceneList;
+use crate::scan::{ScanJob, ShardSummary, scan_shard};
+use crate::unet;
+
+/// Scan a shard of the scene list; in a job array the scheduler says which.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  marscan scan --scenes scenes.csv --out found\n  \
+    marscan scan --scenes scenes.csv --out found --shards 64 --shard 7\n  \
+    sbatch --array=0-63 slurm/scan.sh scenes.csv found 64")]
+pub struct Args {
+    /// Scene list: file_name,height,width
+    #[arg(long)]
+    scenes: PathBuf,
+    /// Folder of the run; shards are published in its shards/
+    #[arg(long)]
+    out: PathBuf,
+    /// How many shards the list is cut into; in a job array, its length unless said otherwise
+    #[arg(long)]
+    shards: Option<usize>,
+    /// Which of them, from 0; without it the array index, and outside an array all of them
+    #[arg(long)]
+    shard: Option<usize>,
+    /// Weights (safetensors) in place of the shipped ones
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Threads; all processors unless said otherwise
+    #[arg(long)]
+    threads: Option<usize>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Scans.
+///
+/// # Errors
+/// If the usage is wrong, the device is lost, or results cannot be written.
+pub fn run(args: &Args) -> Result<Done> {
+    let settings = args.flags.load()?;
+    let (wanted, shards) = which(args)?;
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
+    }
+    let (mut segmenter, weights_id) = segmenter(&settings, args.weights.as_deref(), &args.device)?;
+    let job = ScanJob {
+        scenes: SceneList::read(&args.scenes)?,
+        out: args.out.clone(),
+        shards,
+        settings,
+        weights_id,
+        command: env::args().collect(),
+        scheduler: kept(|name| env::var(name).ok()),
+    };
+    let (mut scanned, mut failed) = (0, 0);
+    for index in wanted {
+        let progress = Progress::new();
+        let summary = scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?;
+        progress.finish();
+        print(&job, &summary);
+        let scenes = &summary.manifest.scenes;
+        scanned += scenes.iter().filter(|scene| scene.failed.is_none()).count();
+        failed += scenes.iter().filter(|scene| scene.failed.is_some()).count();
+    }
+    Ok(match (scanned, failed) {
+        (_, 0) => Done::All,
+        (0, _) => Done::Nothing,
+        _ => Done::Partly,
+    })
+}
+
+/// The shards to scan and how many there are: flags first, then the scheduler, then all.
+fn which(args: &Args) -> Result<(std::ops::Range<usize>, usize)> {
+    let wrong = |message: String| Err(WrongUsage(message).into());
+    let task = if args.shard.is_some() { None } else { array_task(|name| env::var(name).ok())? };
+    let (index, shards) = match (args.shard, task) {
+        (Some(shard), _) => (Some(shard), args.shards.unwrap_or(1)),
+        (None, Some(task)) => {
+            let Some(shards) = args.shards.or(task.count) else {
+                return wrong(format!("{} does not tell how long the array is: say --shards", task.scheduler));
+            };
+            if task.count.is_some_and(|count| count != shards) {
+                return wrong(format!(
+                    "--shards {shards}, but the {} array has {} tasks: shards would be left out or not exist",
+                    task.scheduler,
+                    task.count.unwrap_or(0)
+                ));
+            }
+            (Some(task.index), shards)
+        }
+        (None, None) => (None, args.shards.unwrap_or(1)),
+    };
+    if !(1..=100_000).contains(&shards) {
+        return wrong(format!("--shards {shards}: must be 1 to 100000"));
+    }
+    match index {
+        Some(index) if index >= shards => {
+            wrong(format!("shard {index} of {shards}: shards count from 0 to {}", shards - 1))
+        }
+        Some(index) => Ok((index..index + 1, shards)),
+        None => Ok((0..shards, shards)),
+    }
+}
+
+/// What gives pixels their probability, and the id of its weights.
+///
+/// # Errors
+/// If the weights cannot be read or do not fit, or there is no such device.
+pub fn segmenter(
+    settings: &Settings,
+    weights: Option<&Path>,
+    device: &str,
+) -> Result<(Box<dyn Segmenter>, String)> {
+    if settings.scan.segmenter == SegmenterKind::Threshold {
+        let (dark_max, bright) = (settings.scan.dark_max, settings.scan.bright_min);
+        let bright_min = (bright > 0).then_some(bright);
+        return Ok((Box::new(GreyThreshold { dark_max, bright_min }), String::new()));
+    }
+    let file;
+    let bytes: &[u8] = match (weights, shipped_weights(&settings.name)) {
+        (Some(path), _) => {
+            file = std::fs::read(path)
+                .map_err(|why| WrongUsage(format!("cannot read the weights {}: {why}", path.display())))?;
+            &file
+        }
+        (None, Some(shipped)) => shipped,
+        (None, None) => {
+            let message = format!("no weights are shipped for {}: train some and name them with --weights", settings.name);
+            return Err(WrongUsage(message).into());
+        }
+    };
+    let id = blake3::hash(bytes).to_hex().to_string();
+    let network = unet::segmenter(&settings.network, bytes, device)
+        .with_context(|| weights.map_or("shipped weights".into(), |path| path.display().to_string()))?;
+    Ok((network, id))
+}
+
+fn print(job: &ScanJob, summary: &ShardSummary) {
+    let manifest = &summary.manifest;
+    let place = format!("shard {} of {}", manifest.shard, manifest.shards);
+    if summary.was_done {
+        println!("{place}: finished before with the same scenes, settings and weights; nothing to do");
+        return;
+    }
+    let sum = |part: fn(&crate::records::SceneOutcome) -> u64| manifest.scenes.iter().map(part).sum::<u64>() as f64;
+    let (pixels, valid, computed) = (sum(|s| s.pixels), sum(|s| s.valid_px), sum(|s| s.computed_px));
+    println!(
+        "{place}: {} scenes, {:.2} Mpx of which {:.2} valid, {:.2} computed ({:.2} for each valid one)",
+        manifest.scenes.len(),
+        pixels / 1e6,
+        valid / 1e6,
+        computed / 1e6,
+        computed / valid.max(1.0)
+    );
+    println!(
+        "  {:.2} s, {:.3} Mpx/s, on {} with {} threads; private memory at most {:.0} MiB",
+        manifest.seconds,
+        pixels / 1e6 / manifest.seconds,
+        manifest.device,
+        manifest.threads,
+        manifest.peak_rss_anon_bytes as f64 / f64::from(1 << 20)
+    );
+    let stages: Vec<_> = summary.stage_seconds.iter().map(|(name, s)| format!("{name} {s:.2}")).collect();
+    println!("  seconds by stage: {}", stages.join(", "));
+    for scene in manifest.scenes.iter().filter(|scene| scene.failed.is_some()) {
+        println!("  failed: {} ({})", scene.scene, scene.failed.as_deref().unwrap_or_default());
+    }
+    println!("  published in {}", crate::scan::shard_folder(&job.out, manifest.shard, manifest.shards).display());
+}
