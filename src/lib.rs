@@ -12,11 +12,12 @@
 //! | 3 | [`unet`], the only room that names burn or wgpu |
 //! | 2 | [`config`], [`detect`], [`raster`] |
 //! | 1 | [`geo`], [`tile`], [`table`], [`job`], [`timing`] |
-//! | 0 | [`space`], [`records`], [`fault`] |
+//! | 0 | [`space`], [`records`], [`fault`], [`dice`] |
 
 pub mod cli;
 pub mod config;
 pub mod detect;
+pub mod dice;
 pub mod fault;
 pub mod geo;
 pub mod job;

@@ -7,9 +7,10 @@ use clap::Args as ClapArgs;
 
 use super::Done;
 use crate::config::{self, Settings};
+use crate::dice::Dice;
 use crate::fault::WrongUsage;
 use crate::plan::SceneList;
-use crate::train::{Epoch, Pair, TrainJob, dice::Dice, run};
+use crate::train::{Epoch, Pair, TrainJob, run};
 use crate::unet::device::choose;
 
 /// Train the network on scenes and their masks; the same command goes on where it was stopped.

@@ -4,6 +4,7 @@ pub mod header;
 mod ifd;
 mod mapped;
 mod samples;
+pub mod writer;
 
 use std::io::Cursor;
 use std::ops::Range;

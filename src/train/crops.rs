@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use super::dice::Dice;
+use crate::dice::Dice;
 use crate::config::InputSettings;
 use crate::detect::components::label_band;
 use crate::raster::MappedScene;

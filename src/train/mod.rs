@@ -2,7 +2,7 @@
 
 pub mod checkpoint;
 pub mod crops;
-pub mod dice;
+
 pub mod nadam;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::unet::layout::{parameters, statistics};
 use crate::unet::{Trainer, UnetSegmenter, Weights};
 use checkpoint::Checkpoint;
 use crops::{Sampler, TrainingScene};
-use dice::Dice;
+use crate::dice::Dice;
 use nadam::Nadam;
 
 /// Steps over which the step size rises to its full value.
