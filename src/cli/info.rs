@@ -96,7 +96,7 @@ fn describe(path: &Path, input: InputSettings) -> Result<SceneHeader> {
         header.bits,
         header.layout()
     );
-    let nodata = header.nodata.map_or("0".into(), |value| format!("0 and {value}"));
+    let nodata = header.nodata.filter(|value| *value != 0.0).map_or("0".into(), |value| format!("0 and {value}"));
     let inverted = if header.white_is_zero { ", 0 is white (inverted when read)" } else { "" };
     println!("  no data: {nodata}{inverted}");
     print_place(header);

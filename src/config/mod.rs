@@ -93,6 +93,8 @@ pub struct TrainSettings {
     pub crop_px: usize,
     /// Crops a step.
     pub batch: usize,
+    /// Share of the crops that hold an impact, 0..=1.
+    pub impact_share: f64,
     /// Crops an epoch: validation and a checkpoint come after each.
     pub epoch_crops: usize,
     /// Epochs.
@@ -159,10 +161,12 @@ impl Settings {
         let crop = train.crop_px;
         let fits = crop > 0 && crop.is_multiple_of(multiple_px(&network.widths) as usize);
         demand(fits, "train.crop_px", &crop, &limit)?;
-        demand(train.batch > 0 && train.batch.is_multiple_of(2), "train.batch", &train.batch, "even, at least 2")?;
+        demand(train.batch > 0, "train.batch", &train.batch, "at least 1")?;
         demand(train.epoch_crops >= train.batch, "train.epoch_crops", &train.epoch_crops, "at least train.batch")?;
         let rate = &train.learning_rate;
         demand(*rate > 0.0 && *rate <= 1.0, "train.learning_rate", rate, "above 0, at most 1")?;
+        let share = &train.impact_share;
+        demand(*share > 0.0 && *share <= 1.0, "train.impact_share", share, "above 0, at most 1")?;
         let share = &train.validation_share;
         demand(*share > 0.0 && *share < 1.0, "train.validation_share", share, "between 0 and 1")
     }

@@ -71,3 +71,11 @@ pub fn run(out: &Path, allow_partial: bool) -> Result<Merged> {
     outputs::write(out, &merged)?;
     Ok(merged)
 }
+
+/// The manifests of the published shards of `out`, verified.
+///
+/// # Errors
+/// As [`run`], but missing shards are no error.
+pub fn shard_manifests(out: &Path) -> Result<Vec<ShardManifest>> {
+    Ok(shards::find(out)?.shards.into_iter().map(|shard| shard.manifest).collect())
+}

@@ -133,7 +133,7 @@ impl Feature {
         // Long on the rays, short between them.
         let edge = |k: usize| self.rays[k % self.rays.len()];
         let reach = edge(ray) + (edge(ray + 1) - edge(ray)) * between;
-        let notch = 0.78 + 0.22 * (TAU * between).cos();
+        let notch = 0.88 + 0.12 * (TAU * between).cos();
         fade(r / (self.radius * reach * notch), 0.45)
     }
 }
@@ -154,5 +154,5 @@ fn bowl(dr: f64, dc: f64, radius: f64) -> f64 {
     }
     // A wall's slope faces the centre, so what lies away from the sun faces it.
     let facing = -(dr * SUN.0 + dc * SUN.1) / r;
-    if t < 1.0 { facing * (PI * t * 0.75).sin() } else { -0.4 * facing * (PI * (t - 1.0) / (CRATER_REACH - 1.0)).sin() }
+    if t < 1.0 { facing * (PI * t * 0.92).sin() } else { -0.4 * facing * (PI * (t - 1.0) / (CRATER_REACH - 1.0)).sin() }
 }

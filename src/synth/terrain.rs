@@ -3,11 +3,11 @@
 use crate::dice::Dice;
 
 /// Wavelength, px, and strength, grey levels, of each octave.
-const OCTAVES: [(u64, f32); 5] = [(1400, 14.0), (320, 11.0), (80, 8.0), (22, 7.0), (6, 5.0)];
+const OCTAVES: [(u64, f32); 5] = [(1400, 14.0), (320, 11.0), (80, 8.0), (22, 9.0), (6, 9.0)];
 /// Mean grey level.
 const MEAN: f32 = 105.0;
 /// Half the width of the detector's noise, grey levels.
-const GRAIN: f32 = 4.0;
+const GRAIN: f32 = 9.0;
 
 /// The ground of one scene.
 #[derive(Clone, Copy, Debug)]

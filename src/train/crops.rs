@@ -1,4 +1,4 @@
-//! Crops for training: half with an impact somewhere in them, half without.
+//! Crops for training: a share of them with an impact somewhere in them, the others without.
 //!
 //! A crop is a pure function of the seed and its number, so a data set can be made again bit for bit.
 
@@ -90,23 +90,24 @@ pub struct Sampler<'a> {
     scenes: &'a [TrainingScene],
     seed: u64,
     side_px: usize,
+    impact_share: f64,
     impact_count: u64,
     pixels: u64,
 }
 
 impl<'a> Sampler<'a> {
-    /// A sampler of `side_px` crops.
+    /// A sampler of `side_px` crops, `impact_share` of them with an impact.
     ///
     /// # Errors
     /// If no scene has an impact.
-    pub fn new(scenes: &'a [TrainingScene], seed: u64, side_px: usize) -> Result<Self> {
+    pub fn new(scenes: &'a [TrainingScene], seed: u64, side_px: usize, impact_share: f64) -> Result<Self> {
         let impact_count = scenes.iter().map(|s| s.impacts.len() as u64).sum();
         ensure!(impact_count > 0, "none of the {} scenes has an impact in its mask", scenes.len());
         let pixels = scenes.iter().map(|s| s.image.header().rows * s.image.header().cols).sum();
-        Ok(Self { scenes, seed, side_px, impact_count, pixels })
+        Ok(Self { scenes, seed, side_px, impact_share, impact_count, pixels })
     }
 
-    /// The batch numbered `number`: crops with an impact and crops without in turn, each turned and
+    /// The batch numbered `number`: crops with an impact and crops without, each turned and
     /// mirrored one of eight ways and brightened or darkened by up to a fifth.
     ///
     /// # Errors
@@ -116,7 +117,7 @@ impl<'a> Sampler<'a> {
         let crop_px = self.side_px * self.side_px;
         for k in 0..count {
             let mut dice = Dice::new(self.seed, &[number, k as u64]);
-            if k % 2 == 0 {
+            if self.has_impact(k) {
                 self.with_impact(&mut dice, &mut batch)?;
             } else {
                 self.without_impact(&mut dice, &mut batch)?;
@@ -131,6 +132,11 @@ impl<'a> Sampler<'a> {
             }
         }
         Ok(batch)
+    }
+
+    /// Spreads the crops with an impact evenly over the batch.
+    fn has_impact(&self, k: usize) -> bool {
+        ((k + 1) as f64 * self.impact_share).floor() > (k as f64 * self.impact_share).floor()
     }
 
     /// The impact's centre anywhere in the crop.

@@ -92,8 +92,8 @@ pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) ->
     let scenes = open_all(&job.scenes, job)?;
     let validation = open_all(&job.validation, job)?;
     std::fs::create_dir_all(&job.out).with_context(|| format!("cannot make {}", job.out.display()))?;
-    let sampler = Sampler::new(&scenes, train.seed, train.crop_px)?;
-    let held_out = Sampler::new(&validation, train.seed, train.crop_px).context("validation")?;
+    let sampler = Sampler::new(&scenes, train.seed, train.crop_px, train.impact_share)?;
+    let held_out = Sampler::new(&validation, train.seed, train.crop_px, train.impact_share).context("validation")?;
 
     let run_id = run_id(job)?;
     let place = job.out.join("checkpoint.safetensors");
@@ -187,9 +187,13 @@ fn fresh(job: &TrainJob, run_id: String) -> Checkpoint {
 
 /// What the checkpoint must agree on to be gone on from.
 fn run_id(job: &TrainJob) -> Result<String> {
-    let from = job.from.as_ref().map(|bytes| blake3::hash(bytes).to_hex().to_string());
-    let text = serde_json::to_string(&(&job.settings, &job.scenes, &job.validation, from))?;
+    let text = serde_json::to_string(&(&job.settings, &job.scenes, &job.validation, from_id(job)))?;
     Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
+}
+
+/// blake3 of the weights that training starts from.
+fn from_id(job: &TrainJob) -> Option<String> {
+    job.from.as_ref().map(|bytes| blake3::hash(bytes).to_hex().to_string())
 }
 
 struct Checked {
@@ -233,6 +237,7 @@ fn keep(job: &TrainJob, state: &mut Checkpoint, epoch: &Epoch) -> Result<()> {
         ("settings", toml::to_string(&job.settings)?),
         ("command", job.command.join(" ")),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("started_from", from_id(job).unwrap_or_else(|| "random weights".into())),
         ("epoch", serde_json::to_string(epoch)?),
         ("training_scenes", names(&job.scenes)),
         ("validation_scenes", names(&job.validation)),
