@@ -10,7 +10,7 @@
 //! | 5 | [`cli`] |
 //! | 4 | [`plan`], [`scan`], [`merge`], [`score`], [`train`], [`synth`] |
 //! | 3 | [`unet`], the only room that names burn or wgpu |
-//! | 2 | [`config`], [`detect`], [`raster`] |
+//! | 2 | [`config`], [`detect`], [`raster`], [`picture`] |
 //! | 1 | [`geo`], [`tile`], [`table`], [`job`], [`timing`] |
 //! | 0 | [`space`], [`records`], [`fault`], [`dice`] |
 
@@ -22,6 +22,7 @@ pub mod fault;
 pub mod geo;
 pub mod job;
 pub mod merge;
+pub mod picture;
 pub mod plan;
 pub mod raster;
 pub mod records;

@@ -1,5 +1,167 @@
-//! x
-use anyhow::Result; use super::Done;
-/// x
-#[derive(Debug, clap::Args)] pub struct Args {}
-pub fn run(_: &Args) -> Result<Done> { Ok(Done::All) }
+//! `marscan demo`: the whole job on a scene of its own.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
+
+use super::Done;
+use super::progress::Progress;
+use super::scan::segmenter;
+use crate::config;
+use crate::merge::{self, Merged};
+use crate::picture::{Mark, Overlay, Ring};
+use crate::plan::SceneList;
+use crate::raster::MappedScene;
+use crate::records::{Impact, TimingRow};
+use crate::scan::{ScanJob, scan_shard, shards_folder};
+use crate::score::{TrueImpact, count, matches, truth};
+use crate::space::ScenePx;
+use crate::synth::{SynthSpec, write};
+use crate::table::read_rows;
+
+/// Show the whole job: draw a scene, scan it in four shards, merge, and hold the catalogue against the truth.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  marscan demo --out demo")]
+pub struct Args {
+    /// Gets the scene, the shards, the catalogue, overlay.png and report.html
+    #[arg(long, default_value = "marscan-demo")]
+    out: PathBuf,
+    /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+const SPEC: SynthSpec = SynthSpec { rows: 2400, cols: 2000, impacts: 14, seed: 2026 };
+const NAME: &str = "demo";
+const SHARDS: usize = 4;
+/// Longest side of the overlay, px.
+const OVERLAY_PX: u64 = 1200;
+
+/// Draws, scans, merges and prints.
+///
+/// # Errors
+/// If a step fails.
+pub fn run(args: &Args) -> Result<Done> {
+    let scene = write(&SPEC, NAME, &args.out, true)?;
+    println!("drew {} x {} px with {} fresh impacts", SPEC.rows, SPEC.cols, scene.truth.len());
+    let merged = plan_and_scan(args, &scene.list)?;
+    let truth = truth::read(&args.out.join(format!("{NAME}_truth.csv")))?;
+    let impacts = truth.get(NAME).context("the demo's truth is empty")?;
+    let candidates: Vec<&Impact> = merged.impacts.iter().collect();
+    let pairs = matches(&candidates, impacts);
+    print_table(&candidates, impacts, &pairs);
+    let counts = count(&merged.impacts, &truth, 0.0)[NAME];
+    println!(
+        "found {} of {} impacts (recall {:.2}) with {} false positives (precision {:.2})",
+        counts.found,
+        counts.truth,
+        counts.recall(),
+        counts.false_positives,
+        counts.precision()
+    );
+    print_times(&args.out, &merged)?;
+    draw(&args.out, &candidates, impacts, &pairs)?;
+    for file in ["catalogue.csv", "overlay.png", "report.html"] {
+        println!("wrote {}", args.out.join(file).display());
+    }
+    Ok(Done::All)
+}
+
+/// The four shards, one after the other, and their merge. A demo always starts afresh.
+fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
+    let settings = config::load("unet1")?;
+    let old = shards_folder(&args.out);
+    if old.exists() {
+        std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
+    }
+    let (mut segmenter, weights_id) = segmenter(&settings, None, &args.device)?;
+    let mut scenes = SceneList::read(list)?;
+    scenes.records.retain(|record| record.file_name == NAME);
+    let job = ScanJob {
+        scenes,
+        out: args.out.clone(),
+        shards: SHARDS,
+        settings,
+        weights_id,
+        command: std::env::args().collect(),
+        scheduler: Vec::new(),
+    };
+    for index in 0..SHARDS {
+        let progress = Progress::new();
+        let summary = scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?;
+        progress.finish();
+        println!("shard {index} of {SHARDS}: {:.1} s on {}", summary.manifest.seconds, summary.manifest.device);
+    }
+    merge::run(&args.out, false)
+}
+
+fn print_table(candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, usize)]) {
+    println!("       truth: row     col  diam |  catalogue:  id     row     col  diam  score       lat      lon");
+    let found: BTreeMap<usize, usize> = pairs.iter().map(|(c, t)| (*t, *c)).collect();
+    let line = |c: &Impact| {
+        let degrees = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.4}"));
+        format!(
+            "{:15} {:7.1} {:7.1} {:5.1}  {:5.3} {:>9} {:>8}",
+            c.id,
+            c.row_px,
+            c.col_px,
+            c.diameter_px,
+            c.score,
+            degrees(c.lat_deg),
+            degrees(c.lon_deg)
+        )
+    };
+    for (t, impact) in truth.iter().enumerate() {
+        let answer = found.get(&t).map_or_else(|| format!("{:>15}", "missed"), |c| line(candidates[*c]));
+        println!("     {:12.1} {:7.1} {:5.1} | {answer}", impact.row, impact.col, impact.diam_px);
+    }
+    let matched: Vec<usize> = pairs.iter().map(|(c, _)| *c).collect();
+    for (c, candidate) in candidates.iter().enumerate() {
+        if !matched.contains(&c) {
+            println!("{:>31} | {}", "false positive", line(candidate));
+        }
+    }
+}
+
+fn print_times(out: &Path, merged: &Merged) -> Result<()> {
+    let timing: Vec<TimingRow> = read_rows(&out.join("timing.csv"))?;
+    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
+    for row in &timing {
+        *sums.entry(&row.stage).or_default() += row.seconds;
+    }
+    let stages: Vec<_> = sums.iter().map(|(stage, seconds)| format!("{stage} {seconds:.2}")).collect();
+    let seconds: f64 = merged.manifests.iter().map(|manifest| manifest.seconds).sum();
+    println!("seconds by stage: {}", stages.join(", "));
+    println!(
+        "{:.2} Mpx ({:.2} valid) in {seconds:.1} s: {:.3} Mpx/s",
+        merged.pixels() as f64 / 1e6,
+        merged.valid_px() as f64 / 1e6,
+        merged.pixels() as f64 / 1e6 / seconds
+    );
+    Ok(())
+}
+
+fn draw(out: &Path, candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, usize)]) -> Result<()> {
+    let scene = MappedScene::open(&out.join(format!("{NAME}.tif")), config::load("unet1")?.input)?;
+    let (rows, cols) = (scene.header().rows, scene.header().cols);
+    let lines = scene.rows(0..rows)?;
+    let mut overlay = Overlay::of(rows, cols, OVERLAY_PX, |row| Ok(lines.row(row)))?;
+    for (t, impact) in truth.iter().enumerate() {
+        let mark = if pairs.iter().any(|pair| pair.1 == t) { Mark::Found } else { Mark::Missed };
+        let at = ScenePx { row: impact.row, col: impact.col };
+        overlay.ring(&Ring { at, diameter_px: impact.diam_px, mark });
+    }
+    for (c, candidate) in candidates.iter().enumerate() {
+        if pairs.iter().all(|pair| pair.0 != c) {
+            let at = ScenePx { row: candidate.row_px, col: candidate.col_px };
+            overlay.ring(&Ring { at, diameter_px: candidate.diameter_px, mark: Mark::FalsePositive });
+        }
+    }
+    let path = out.join("overlay.png");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    overlay.png(BufWriter::new(file))
+}
