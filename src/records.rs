@@ -134,7 +134,12 @@ impl BlobRow {
             col_sum: self.col_sum,
             score_sum: self.score_sum,
             peak: self.peak,
-            rect: PixelRect { row0: self.row0_px, col0: self.col0_px, row1: self.row1_px, col1: self.col1_px },
+            rect: PixelRect {
+                row0: self.row0_px,
+                col0: self.col0_px,
+                row1: self.row1_px,
+                col1: self.col1_px,
+            },
         }
     }
 }

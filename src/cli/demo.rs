@@ -94,13 +94,18 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
         let progress = Progress::new();
         let summary = scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?;
         progress.finish();
-        println!("shard {index} of {SHARDS}: {:.1} s on {}", summary.manifest.seconds, summary.manifest.device);
+        println!(
+            "shard {index} of {SHARDS}: {:.1} s on {}",
+            summary.manifest.seconds, summary.manifest.device
+        );
     }
     merge::run(&args.out, false)
 }
 
 fn print_table(candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, usize)]) {
-    println!("       truth: row     col  diam |  catalogue:  id     row     col  diam  score       lat      lon");
+    println!(
+        "       truth: row     col  diam |  catalogue:  id     row     col  diam  score       lat      lon"
+    );
     let found: BTreeMap<usize, usize> = pairs.iter().map(|(c, t)| (*t, *c)).collect();
     let line = |c: &Impact| {
         let degrees = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.4}"));

@@ -113,7 +113,8 @@ fn per(count: u64, unit: f64) -> f64 {
 fn areas(folder: &Path, m_per_px: f64) -> Result<BTreeMap<String, Area>> {
     let mut areas: BTreeMap<String, Area> = BTreeMap::new();
     for scene in shard_manifests(folder)?.into_iter().flat_map(|manifest| manifest.scenes) {
-        let side_m = scene.georef.map_or(m_per_px, |georef| georef.metres_per_px(ScenePx { row: 0.0, col: 0.0 }));
+        let side_m =
+            scene.georef.map_or(m_per_px, |georef| georef.metres_per_px(ScenePx { row: 0.0, col: 0.0 }));
         let area = areas.entry(scene.scene).or_default();
         area.valid_px += scene.valid_px as f64;
         area.km2 += scene.valid_px as f64 * side_m * side_m / 1e6;

@@ -96,7 +96,8 @@ fn describe(path: &Path, input: InputSettings) -> Result<SceneHeader> {
         header.bits,
         header.layout()
     );
-    let nodata = header.nodata.filter(|value| *value != 0.0).map_or("0".into(), |value| format!("0 and {value}"));
+    let nodata =
+        header.nodata.filter(|value| *value != 0.0).map_or("0".into(), |value| format!("0 and {value}"));
     let inverted = if header.white_is_zero { ", 0 is white (inverted when read)" } else { "" };
     println!("  no data: {nodata}{inverted}");
     print_place(header);
@@ -155,7 +156,10 @@ fn record(path: &Path, header: &SceneHeader, list: Option<&Path>) -> Result<Scen
         Ok(full.strip_prefix(&folder).map(Path::to_owned).unwrap_or(full))
     };
     let name = stem(path);
-    let mask = MASK_ENDS.iter().map(|end| path.with_file_name(format!("{name}{end}.tif"))).find(|mask| mask.exists());
+    let mask = MASK_ENDS
+        .iter()
+        .map(|end| path.with_file_name(format!("{name}{end}.tif")))
+        .find(|mask| mask.exists());
     Ok(SceneRecord {
         file_name: name,
         rows: header.rows,

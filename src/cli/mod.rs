@@ -18,8 +18,11 @@ use clap::{Parser, Subcommand};
 
 /// Finds fresh impact craters in giant orbital images of Mars with a U-Net, as a batch program for job arrays.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Start with:\n  marscan demo --out demo\n\nExit codes: 0 all done; 1 nothing usable; \
-    2 wrong usage or settings; 3 some scenes failed and are named.")]
+#[command(
+    version,
+    after_help = "Start with:\n  marscan demo --out demo\n\nExit codes: 0 all done; 1 nothing usable; \
+    2 wrong usage or settings; 3 some scenes failed and are named."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

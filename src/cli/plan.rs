@@ -48,7 +48,13 @@ pub fn run(args: &Args) -> Result<Done> {
             .iter()
             .map(|(scene, row0, row1)| format!("{} {row0}..{row1}", list.records[*scene].file_name))
             .collect();
-        println!("{:5} {:6} {:8.1}  {}", shard.index, shard.bands.len(), pixels as f64 / 1e6, text.join(", "));
+        println!(
+            "{:5} {:6} {:8.1}  {}",
+            shard.index,
+            shard.bands.len(),
+            pixels as f64 / 1e6,
+            text.join(", ")
+        );
     }
     let total: u64 = list.records.iter().map(|scene| scene.rows * scene.cols).sum();
     let mean = total as f64 / shards.len() as f64;

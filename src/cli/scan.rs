@@ -94,7 +94,10 @@ fn which(args: &Args) -> Result<(std::ops::Range<usize>, usize)> {
         (Some(shard), _) => (Some(shard), args.shards.unwrap_or(1)),
         (None, Some(task)) => {
             let Some(shards) = args.shards.or(task.count) else {
-                return wrong(format!("{} does not tell how long the array is: say --shards", task.scheduler));
+                return wrong(format!(
+                    "{} does not tell how long the array is: say --shards",
+                    task.scheduler
+                ));
             };
             if task.count.is_some_and(|count| count != shards) {
                 return wrong(format!(
@@ -142,7 +145,10 @@ pub fn segmenter(
         }
         (None, Some(shipped)) => shipped,
         (None, None) => {
-            let message = format!("no weights are shipped for {}: train some and name them with --weights", settings.name);
+            let message = format!(
+                "no weights are shipped for {}: train some and name them with --weights",
+                settings.name
+            );
             return Err(WrongUsage(message).into());
         }
     };
@@ -159,7 +165,8 @@ fn print(job: &ScanJob, summary: &ShardSummary) {
         println!("{place}: finished before with the same scenes, settings and weights; nothing to do");
         return;
     }
-    let sum = |part: fn(&crate::records::SceneOutcome) -> u64| manifest.scenes.iter().map(part).sum::<u64>() as f64;
+    let sum =
+        |part: fn(&crate::records::SceneOutcome) -> u64| manifest.scenes.iter().map(part).sum::<u64>() as f64;
     let (pixels, valid, computed) = (sum(|s| s.pixels), sum(|s| s.valid_px), sum(|s| s.computed_px));
     println!(
         "{place}: {} scenes, {:.2} Mpx of which {:.2} valid, {:.2} computed ({:.2} for each valid one)",
@@ -182,5 +189,8 @@ fn print(job: &ScanJob, summary: &ShardSummary) {
     for scene in manifest.scenes.iter().filter(|scene| scene.failed.is_some()) {
         println!("  failed: {} ({})", scene.scene, scene.failed.as_deref().unwrap_or_default());
     }
-    println!("  published in {}", crate::scan::shard_folder(&job.out, manifest.shard, manifest.shards).display());
+    println!(
+        "  published in {}",
+        crate::scan::shard_folder(&job.out, manifest.shard, manifest.shards).display()
+    );
 }

@@ -10,7 +10,9 @@ use crate::synth::{SynthSpec, write};
 
 /// Draw a scene with fresh impacts, and what is mistaken for them, with mask and truth.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Example:\n  marscan synth --out drawn --rows 6000 --cols 4000 --impacts 20 --seed 3 --georef")]
+#[command(
+    after_help = "Example:\n  marscan synth --out drawn --rows 6000 --cols 4000 --impacts 20 --seed 3 --georef"
+)]
 pub struct Args {
     /// Gets NAME.tif, NAME_mask.tif, NAME_truth.csv and a line in scenes.csv
     #[arg(long)]

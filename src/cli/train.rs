@@ -15,8 +15,10 @@ use crate::unet::device::choose;
 
 /// Train the network on scenes and their masks; the same command goes on where it was stopped.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Example:\n  marscan train --scenes train/scenes.csv --out runs/first --settings unet1\n  \
-    marscan scan --scenes new/scenes.csv --out found --weights runs/first/best.safetensors")]
+#[command(
+    after_help = "Example:\n  marscan train --scenes train/scenes.csv --out runs/first --settings unet1\n  \
+    marscan scan --scenes new/scenes.csv --out found --weights runs/first/best.safetensors"
+)]
 pub struct Args {
     /// Scene list with a `mask` column; scenes without a mask are left out and named
     #[arg(long)]
@@ -101,7 +103,9 @@ fn pairs(list: &Path) -> Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     for record in &scenes.records {
         match scenes.mask(record) {
-            Some(mask) => pairs.push(Pair { name: record.file_name.clone(), image: scenes.path(record), mask }),
+            Some(mask) => {
+                pairs.push(Pair { name: record.file_name.clone(), image: scenes.path(record), mask })
+            }
             None => eprintln!("left out: {} has no mask in {}", record.file_name, list.display()),
         }
     }

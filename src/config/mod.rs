@@ -115,9 +115,8 @@ pub fn load(name: &str) -> Result<Settings> {
     let preset = PRESETS.iter().find(|(preset, _)| *preset == name);
     let text = match preset {
         Some((_, text)) => (*text).to_owned(),
-        None if Path::new(name).exists() => {
-            std::fs::read_to_string(name).map_err(|why| wrong(format!("cannot read settings {name}: {why}")))?
-        }
+        None if Path::new(name).exists() => std::fs::read_to_string(name)
+            .map_err(|why| wrong(format!("cannot read settings {name}: {why}")))?,
         None => {
             let presets = PRESETS.map(|(preset, _)| preset).join(", ");
             return Err(wrong(format!("no settings {name}: neither a preset ({presets}) nor a file")));
@@ -141,11 +140,17 @@ impl Settings {
         };
         let (network, scan, train) = (&self.network, &self.scan, &self.train);
         let widths = format!("{:?}", network.widths);
-        let usable = (2..=6).contains(&network.widths.len()) && network.widths.iter().all(|w| (1..=2048).contains(w));
+        let usable =
+            (2..=6).contains(&network.widths.len()) && network.widths.iter().all(|w| (1..=2048).contains(w));
         demand(usable, "network.widths", &widths, "2 to 6 numbers of 1 to 2048")?;
         demand((0.0..1.0).contains(&network.dropout), "network.dropout", &network.dropout, "in 0..1")?;
         let input = &self.input;
-        demand(input.valid_min < input.valid_max, "input.valid_min", &input.valid_min, "less than input.valid_max")?;
+        demand(
+            input.valid_min < input.valid_max,
+            "input.valid_min",
+            &input.valid_min,
+            "less than input.valid_max",
+        )?;
         let (multiple, halo) = (self.multiple_px(), self.halo_px());
         let limit = format!("a multiple of {multiple} above {} (twice the halo) and at most 8192", 2 * halo);
         let window = scan.window_px;
@@ -154,7 +159,12 @@ impl Settings {
         demand((1..=1024).contains(&scan.batch), "scan.batch", &scan.batch, "1 to 1024")?;
         demand((1..=1 << 20).contains(&scan.band_rows), "scan.band_rows", &scan.band_rows, "1 to 1048576")?;
         let probability = &scan.probability;
-        demand(*probability > 0.0 && *probability <= 1.0, "scan.probability", probability, "above 0, at most 1")?;
+        demand(
+            *probability > 0.0 && *probability <= 1.0,
+            "scan.probability",
+            probability,
+            "above 0, at most 1",
+        )?;
         demand((0.0..=1.0).contains(&scan.min_score), "scan.min_score", &scan.min_score, "in 0..=1")?;
         demand(scan.min_area_px > 0, "scan.min_area_px", &scan.min_area_px, "at least 1")?;
         let limit = format!("a positive multiple of {}", multiple_px(&network.widths));
@@ -162,7 +172,12 @@ impl Settings {
         let fits = crop > 0 && crop.is_multiple_of(multiple_px(&network.widths) as usize);
         demand(fits, "train.crop_px", &crop, &limit)?;
         demand(train.batch > 0, "train.batch", &train.batch, "at least 1")?;
-        demand(train.epoch_crops >= train.batch, "train.epoch_crops", &train.epoch_crops, "at least train.batch")?;
+        demand(
+            train.epoch_crops >= train.batch,
+            "train.epoch_crops",
+            &train.epoch_crops,
+            "at least train.batch",
+        )?;
         let rate = &train.learning_rate;
         demand(*rate > 0.0 && *rate <= 1.0, "train.learning_rate", rate, "above 0, at most 1")?;
         let share = &train.impact_share;

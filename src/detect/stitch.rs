@@ -151,8 +151,9 @@ mod tests {
             let (rows, cols) = (1 + next() as usize % 24, 1 + next() as usize % 200);
             // From sparse specks to winding labyrinths.
             let share = [20, 90, 128, 200][case % 4];
-            let picture: Vec<u8> =
-                (0..rows * cols).map(|_| if next() % 256 < share { 128 + (next() % 128) as u8 } else { 7 }).collect();
+            let picture: Vec<u8> = (0..rows * cols)
+                .map(|_| if next() % 256 < share { 128 + (next() % 128) as u8 } else { 7 })
+                .collect();
             let mut cuts: Vec<usize> = (1..rows).filter(|_| next() % 3 == 0).collect();
             cuts.push(rows);
             let wanted = flood(cols, &picture, 128);
@@ -165,7 +166,14 @@ mod tests {
     #[test]
     fn a_spiral_over_bands_of_one_row_is_one_blob() {
         let drawing = [
-            "#########", "........#", "#######.#", "#.....#.#", "#.###.#.#", "#.#...#.#", "#.#####.#", "#.......#",
+            "#########",
+            "........#",
+            "#######.#",
+            "#.....#.#",
+            "#.###.#.#",
+            "#.#...#.#",
+            "#.#####.#",
+            "#.......#",
             "#########",
         ];
         let picture: Vec<u8> =

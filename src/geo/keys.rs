@@ -62,7 +62,8 @@ pub fn projection(tags: &GeoTags) -> Result<Option<Projection>> {
     let numbers = doubles(tags);
     let get = |key: u64| numbers.get(&key).copied();
     let first = |keys: &[u64]| keys.iter().find_map(|key| get(*key));
-    let radius_m = get(SEMI_MAJOR_AXIS).context("it has no key 2057 (semi-major axis): the radius is unknown")?;
+    let radius_m =
+        get(SEMI_MAJOR_AXIS).context("it has no key 2057 (semi-major axis): the radius is unknown")?;
     ensure!(
         (3_300_000.0..3_500_000.0).contains(&radius_m),
         "its radius of {radius_m} m is not that of Mars (3376 to 3397 km)"
@@ -83,7 +84,12 @@ pub fn projection(tags: &GeoTags) -> Result<Option<Projection>> {
             let lat_ts_deg = get(STANDARD_PARALLEL).unwrap_or(lat0_deg);
             let lat0_deg = if get(STANDARD_PARALLEL).is_some() { lat0_deg } else { 0.0 };
             Ok(Some(Projection::Equirectangular {
-                radius_m, lon0_deg, lat0_deg, lat_ts_deg, false_easting_m, false_northing_m,
+                radius_m,
+                lon0_deg,
+                lat0_deg,
+                lat_ts_deg,
+                false_easting_m,
+                false_northing_m,
             }))
         }
         Some(15) => {
@@ -94,10 +100,16 @@ pub fn projection(tags: &GeoTags) -> Result<Option<Projection>> {
             let lat_ts_deg = get(ORIGIN_LATITUDE).context("it has no key 3081: which pole is unknown")?;
             ensure!(lat_ts_deg != 0.0, "key 3081 is 0: which pole is unknown");
             Ok(Some(Projection::PolarStereographic {
-                radius_m, lon0_deg, lat_ts_deg, false_easting_m, false_northing_m,
+                radius_m,
+                lon0_deg,
+                lat_ts_deg,
+                false_easting_m,
+                false_northing_m,
             }))
         }
-        Some(other) => bail!("projection {other} (key 3075) is not known: equirectangular (17) and polar stereographic (15) are"),
+        Some(other) => bail!(
+            "projection {other} (key 3075) is not known: equirectangular (17) and polar stereographic (15) are"
+        ),
         None => bail!("it has no key 3075: its projection is unknown"),
     }
 }

@@ -40,10 +40,7 @@ impl GeoRef {
     /// Where a pixel is on the map.
     pub fn map(&self, at: ScenePx) -> MapPoint {
         let a = &self.affine;
-        MapPoint {
-            x: a[0] + a[1] * at.col + a[2] * at.row,
-            y: a[3] + a[4] * at.col + a[5] * at.row,
-        }
+        MapPoint { x: a[0] + a[1] * at.col + a[2] * at.row, y: a[3] + a[4] * at.col + a[5] * at.row }
     }
 
     /// Where a pixel is on Mars.
@@ -54,11 +51,11 @@ impl GeoRef {
     /// The pixel at a place, inside the scene or not.
     pub fn pixel(&self, place: LonLat) -> ScenePx {
         let a = &self.affine;
-        // Longitudes are circular: take the turn that lies nearest to the scene's first pixel.
+        // Longitudes are circular: take the first turn that is not left of the scene, so that every
+        // place inside one finds its pixel, a scene all around Mars included.
         let here = self.projection.map(place);
-        let turn = self.projection.turn();
-        let origin = self.map(ScenePx { row: 0.0, col: 0.0 }).x;
-        let x = turn.map_or(here.x, |turn| here.x - turn * ((here.x - origin) / turn).round());
+        let left = self.map(ScenePx { row: 0.0, col: -0.5 }).x;
+        let x = self.projection.turn().map_or(here.x, |turn| left + (here.x - left).rem_euclid(turn));
         let (dx, dy) = (x - a[0], here.y - a[3]);
         let det = a[1] * a[5] - a[2] * a[4];
         ScenePx { col: (dx * a[5] - dy * a[2]) / det, row: (dy * a[1] - dx * a[4]) / det }

@@ -30,7 +30,13 @@ impl NamedPlace {
         let west: f64 = place[split + 1..].strip_suffix('W')?.parse().ok()?;
         let orbit = angle / 10.0;
         // Past 270 degrees the orbit comes down again on the other side.
-        let angle_lat_deg = if orbit > 270.0 { 360.0 - orbit } else if orbit < 90.0 { -orbit } else { orbit - 180.0 };
+        let angle_lat_deg = if orbit > 270.0 {
+            360.0 - orbit
+        } else if orbit < 90.0 {
+            -orbit
+        } else {
+            orbit - 180.0
+        };
         let lat_deg = if north { degrees } else { -degrees };
         Some(Self { angle_lat_deg, lat_deg, lon_deg: (360.0 - west).rem_euclid(360.0) })
     }

@@ -64,16 +64,30 @@ impl Projection {
     /// The place at a map point.
     pub fn lonlat(&self, at: MapPoint) -> LonLat {
         match *self {
-            Self::Equirectangular { radius_m, lon0_deg, lat0_deg, lat_ts_deg, false_easting_m, false_northing_m } => {
+            Self::Equirectangular {
+                radius_m,
+                lon0_deg,
+                lat0_deg,
+                lat_ts_deg,
+                false_easting_m,
+                false_northing_m,
+            } => {
                 let x = (at.x - false_easting_m) / (radius_m * lat_ts_deg.to_radians().cos());
                 let y = (at.y - false_northing_m) / radius_m;
                 LonLat { lon_deg: positive(lon0_deg + x.to_degrees()), lat_deg: lat0_deg + y.to_degrees() }
             }
-            Self::PolarStereographic { radius_m, lon0_deg, lat_ts_deg, false_easting_m, false_northing_m } => {
+            Self::PolarStereographic {
+                radius_m,
+                lon0_deg,
+                lat_ts_deg,
+                false_easting_m,
+                false_northing_m,
+            } => {
                 let (x, y) = (at.x - false_easting_m, at.y - false_northing_m);
                 let pole = lat_ts_deg.signum();
                 let rho = x.hypot(y);
-                let colatitude = 2.0 * (rho / (radius_m * (1.0 + lat_ts_deg.abs().to_radians().sin()))).atan();
+                let colatitude =
+                    2.0 * (rho / (radius_m * (1.0 + lat_ts_deg.abs().to_radians().sin()))).atan();
                 let lon = if rho == 0.0 { 0.0 } else { x.atan2(-pole * y).to_degrees() };
                 LonLat { lon_deg: positive(lon0_deg + lon), lat_deg: pole * (90.0 - colatitude.to_degrees()) }
             }
@@ -84,14 +98,27 @@ impl Projection {
     /// The map point of a place.
     pub fn map(&self, at: LonLat) -> MapPoint {
         match *self {
-            Self::Equirectangular { radius_m, lon0_deg, lat0_deg, lat_ts_deg, false_easting_m, false_northing_m } => {
+            Self::Equirectangular {
+                radius_m,
+                lon0_deg,
+                lat0_deg,
+                lat_ts_deg,
+                false_easting_m,
+                false_northing_m,
+            } => {
                 let scale = radius_m * lat_ts_deg.to_radians().cos();
                 MapPoint {
                     x: false_easting_m + (at.lon_deg - lon0_deg).to_radians() * scale,
                     y: false_northing_m + (at.lat_deg - lat0_deg).to_radians() * radius_m,
                 }
             }
-            Self::PolarStereographic { radius_m, lon0_deg, lat_ts_deg, false_easting_m, false_northing_m } => {
+            Self::PolarStereographic {
+                radius_m,
+                lon0_deg,
+                lat_ts_deg,
+                false_easting_m,
+                false_northing_m,
+            } => {
                 let pole = lat_ts_deg.signum();
                 let half = (90.0 - pole * at.lat_deg).to_radians() / 2.0;
                 let rho = radius_m * (1.0 + lat_ts_deg.abs().to_radians().sin()) * half.tan();
@@ -102,6 +129,15 @@ impl Projection {
                 }
             }
             Self::Geographic { .. } => MapPoint { x: at.lon_deg, y: at.lat_deg },
+        }
+    }
+
+    /// Of the sphere, m.
+    pub fn radius_m(&self) -> f64 {
+        match *self {
+            Self::Equirectangular { radius_m, .. }
+            | Self::PolarStereographic { radius_m, .. }
+            | Self::Geographic { radius_m } => radius_m,
         }
     }
 
@@ -120,7 +156,9 @@ impl Projection {
     pub fn ground_per_map_area(&self, at: MapPoint) -> f64 {
         let lat = self.lonlat(at).lat_deg;
         match *self {
-            Self::Equirectangular { lat_ts_deg, .. } => lat.to_radians().cos() / lat_ts_deg.to_radians().cos(),
+            Self::Equirectangular { lat_ts_deg, .. } => {
+                lat.to_radians().cos() / lat_ts_deg.to_radians().cos()
+            }
             Self::PolarStereographic { lat_ts_deg, .. } => {
                 let sine = (lat * lat_ts_deg.signum()).to_radians().sin();
                 let scale = (1.0 + lat_ts_deg.abs().to_radians().sin()) / (1.0 + sine);
@@ -147,10 +185,27 @@ mod tests {
         let (radius_m, lon0_deg, false_easting_m, false_northing_m) = (3_396_190.0, 180.0, 10.0, -20.0);
         let all = [
             Projection::Equirectangular {
-                radius_m, lon0_deg, lat0_deg: 0.0, lat_ts_deg: 15.0, false_easting_m, false_northing_m,
+                radius_m,
+                lon0_deg,
+                lat0_deg: 0.0,
+                lat_ts_deg: 15.0,
+                false_easting_m,
+                false_northing_m,
             },
-            Projection::PolarStereographic { radius_m, lon0_deg, lat_ts_deg: 90.0, false_easting_m, false_northing_m },
-            Projection::PolarStereographic { radius_m, lon0_deg, lat_ts_deg: -75.0, false_easting_m, false_northing_m },
+            Projection::PolarStereographic {
+                radius_m,
+                lon0_deg,
+                lat_ts_deg: 90.0,
+                false_easting_m,
+                false_northing_m,
+            },
+            Projection::PolarStereographic {
+                radius_m,
+                lon0_deg,
+                lat_ts_deg: -75.0,
+                false_easting_m,
+                false_northing_m,
+            },
             Projection::Geographic { radius_m },
         ];
         for projection in all {

@@ -17,8 +17,14 @@ pub struct ArrayTask {
 
 /// Variables worth keeping in `shard.json`.
 const KEPT: [&str; 8] = [
-    "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT",
-    "LSB_JOBID", "LSB_JOBINDEX", "PBS_JOBID", "JOB_ID",
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_RESTART_COUNT",
+    "LSB_JOBID",
+    "LSB_JOBINDEX",
+    "PBS_JOBID",
+    "JOB_ID",
 ];
 
 /// Those of the [`KEPT`] variables that are set.
@@ -32,7 +38,9 @@ pub fn kept(get: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
 /// [`WrongUsage`] if a variable is no number, or the array is sparse: its indices would not be the shards'.
 pub fn array_task(get: impl Fn(&str) -> Option<String>) -> Result<Option<ArrayTask>> {
     let number = |name: &str| -> Result<Option<usize>> {
-        let Some(text) = get(name).filter(|text| !text.is_empty() && text != "undefined") else { return Ok(None) };
+        let Some(text) = get(name).filter(|text| !text.is_empty() && text != "undefined") else {
+            return Ok(None);
+        };
         let wrong = |_| WrongUsage(format!("{name}={text} is no number: is this a job array?"));
         Ok(Some(text.parse().map_err(wrong)?))
     };
@@ -84,7 +92,8 @@ impl Range {
             .into());
         }
         if self.id < self.first || !(self.id - self.first).is_multiple_of(step) {
-            let message = format!("{scheduler} task {} does not fit an array from {} by {step}", self.id, self.first);
+            let message =
+                format!("{scheduler} task {} does not fit an array from {} by {step}", self.id, self.first);
             return Err(WrongUsage(message).into());
         }
         Ok(ArrayTask { scheduler, index: (self.id - self.first) / step, count: self.count.or(spanned) })

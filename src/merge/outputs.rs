@@ -39,7 +39,16 @@ pub struct SpeedupRow {
 }
 
 const SPEEDUP_HEADER: [&str; 11] = [
-    "shards", "hosts", "device", "threads", "pixels", "valid_px", "sum_s", "longest_s", "speedup", "efficiency",
+    "shards",
+    "hosts",
+    "device",
+    "threads",
+    "pixels",
+    "valid_px",
+    "sum_s",
+    "longest_s",
+    "speedup",
+    "efficiency",
     "valid_mpx_s",
 ];
 

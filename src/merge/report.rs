@@ -58,12 +58,7 @@ fn warnings(merged: &Merged) -> String {
         let _ = writeln!(text, "<p class=warn>Missing shards: {}.</p>", ranges(&merged.missing));
     }
     for (scene, why) in &merged.failed {
-        let _ = writeln!(
-            text,
-            "<p class=warn>{} is incomplete: {}</p>",
-            escape(scene),
-            escape(why)
-        );
+        let _ = writeln!(text, "<p class=warn>{} is incomplete: {}</p>", escape(scene), escape(why));
     }
     text
 }

@@ -66,8 +66,8 @@ fn parse(name: &str) -> Option<(usize, usize)> {
 fn verified(folder: PathBuf, index: usize, count: usize) -> Result<PublishedShard> {
     let path = folder.join(MANIFEST);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let manifest: ShardManifest =
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged: scan this shard again", path.display()))?;
+    let manifest: ShardManifest = serde_json::from_str(&text)
+        .with_context(|| format!("{} is damaged: scan this shard again", path.display()))?;
     ensure!(
         (manifest.shard, manifest.shards) == (index, count),
         "{} says it is shard {} of {}: was the folder renamed?",

@@ -57,7 +57,12 @@ impl Overlay {
     ///
     /// # Errors
     /// If a row cannot be read.
-    pub fn of<'a>(rows: u64, cols: u64, most_px: u64, mut read: impl FnMut(u64) -> Result<&'a [u8]>) -> Result<Self> {
+    pub fn of<'a>(
+        rows: u64,
+        cols: u64,
+        most_px: u64,
+        mut read: impl FnMut(u64) -> Result<&'a [u8]>,
+    ) -> Result<Self> {
         ensure!(rows > 0 && cols > 0 && most_px > 0, "no picture of {rows} x {cols} px in {most_px} px");
         let step = rows.max(cols).div_ceil(most_px);
         let (down, across) = (rows.div_ceil(step) as usize, cols.div_ceil(step) as usize);
@@ -93,7 +98,8 @@ impl Overlay {
             for x in clip(col - reach, self.cols)..clip(col + reach + 1.0, self.cols) {
                 let (dy, dx) = (y as f64 - row, x as f64 - col);
                 let cover = (1.6 - (dy.hypot(dx) - radius).abs()).clamp(0.0, 1.0);
-                let dashed = ring.mark == Mark::FalsePositive && (dy.atan2(dx) * 8.0 / std::f64::consts::PI) as i32 % 2 == 0;
+                let dashed = ring.mark == Mark::FalsePositive
+                    && (dy.atan2(dx) * 8.0 / std::f64::consts::PI) as i32 % 2 == 0;
                 if cover > 0.0 && !dashed {
                     let pixel = &mut self.pixels[y * self.cols + x];
                     for (v, c) in pixel.iter_mut().zip(ring.mark.colour()) {
@@ -139,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_ring_is_drawn_around_its_place_and_no_data_stays_black() {
-        let lines: Vec<Vec<u8>> = (0..100).map(|r| (0..120).map(|c| if c < 10 { 0 } else { (r + c) as u8 }).collect()).collect();
+        let lines: Vec<Vec<u8>> =
+            (0..100).map(|r| (0..120).map(|c| if c < 10 { 0 } else { (r + c) as u8 }).collect()).collect();
         let mut overlay = Overlay::of(100, 120, 60, |row| Ok(&lines[row as usize])).unwrap();
         assert_eq!((overlay.rows, overlay.cols, overlay.step), (50, 60, 2));
         assert_eq!(overlay.pixels[0], [0; 3]);

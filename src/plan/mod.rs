@@ -17,14 +17,16 @@ const BANDS_PER_SHARD: u64 = 8;
 /// is empty.
 pub fn plan(scenes: &[SceneRecord], shards: usize, band_rows: u64, core_px: u64) -> Vec<Shard> {
     let band_rows = band_height(scenes, shards as u64, band_rows, core_px);
-    let mut all: Vec<Shard> = (0..shards).map(|index| Shard { index, count: shards, bands: Vec::new() }).collect();
+    let mut all: Vec<Shard> =
+        (0..shards).map(|index| Shard { index, count: shards, bands: Vec::new() }).collect();
     let total: u128 = scenes.iter().map(|scene| u128::from(work(scene)) * SCALE).sum::<u128>().max(1);
     let mut before: u128 = 0;
     for (scene, record) in scenes.iter().enumerate() {
         let mut row0 = 0;
         while row0 < record.rows {
             let row1 = (row0 + band_rows).min(record.rows);
-            let share = |rows: u64| u128::from(work(record)) * SCALE * u128::from(rows) / u128::from(record.rows);
+            let share =
+                |rows: u64| u128::from(work(record)) * SCALE * u128::from(rows) / u128::from(record.rows);
             let middle = before + u128::midpoint(share(row0), share(row1));
             let index = (middle * shards as u128 / total).min(shards as u128 - 1);
             all[index as usize].bands.push(Band { scene, row0, row1 });

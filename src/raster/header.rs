@@ -92,7 +92,10 @@ impl SceneHeader {
         let rows = ifd.integer(257, 0)?;
         let cols = ifd.integer(256, 0)?;
         let limit = 1 << 31;
-        ensure!((1..limit).contains(&rows) && (1..limit).contains(&cols), "it claims {rows} rows, {cols} columns");
+        ensure!(
+            (1..limit).contains(&rows) && (1..limit).contains(&cols),
+            "it claims {rows} rows, {cols} columns"
+        );
         let tiled = ifd.has(322);
         let (chunk_rows, chunk_cols) = if tiled {
             (ifd.integer(323, 0)?, ifd.integer(322, 0)?)
@@ -185,7 +188,10 @@ impl SceneHeader {
                  was it cut short?"
             );
             let needed = self.chunk_bytes(k as u64 / self.chunks_across());
-            ensure!(packed || length >= needed, "{name} {k} has {length} bytes, but its pixels need {needed}");
+            ensure!(
+                packed || length >= needed,
+                "{name} {k} has {length} bytes, but its pixels need {needed}"
+            );
         }
         Ok(starts.into_iter().zip(lengths).collect())
     }
@@ -205,7 +211,9 @@ fn check_samples(ifd: &Ifd) -> Result<u8> {
     match ifd.integer(339, 1)? {
         1 | 4 => {}
         2 => bail!("signed samples are not read: 8 or 16 bits unsigned are"),
-        3 => bail!("floating point samples are not read: scale them to 8 or 16 bits (gdal_translate -ot Byte -scale)"),
+        3 => bail!(
+            "floating point samples are not read: scale them to 8 or 16 bits (gdal_translate -ot Byte -scale)"
+        ),
         other => bail!("sample format {other} is not read: 8 or 16 bits unsigned are"),
     }
     match ifd.integer(258, 1)? {

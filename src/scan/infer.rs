@@ -39,11 +39,8 @@ impl<'a> BandInference<'a> {
     /// # Errors
     /// If the device fails.
     pub fn run(&mut self, row0: u64, row1: u64, cols: u64, rows: &Rows) -> Result<ProbBand> {
-        let mut band = ProbBand {
-            probabilities: vec![0; ((row1 - row0) * cols) as usize],
-            windows: 0,
-            computed_px: 0,
-        };
+        let mut band =
+            ProbBand { probabilities: vec![0; ((row1 - row0) * cols) as usize], windows: 0, computed_px: 0 };
         let grid = self.grid;
         for core in grid.cores(row0, row1, cols) {
             if !has_data(&core, rows) {

@@ -134,11 +134,10 @@ pub fn scan_shard(
     if let Some(manifest) = job.finished(index)? {
         return Ok(ShardSummary { manifest, was_done: true, stage_seconds: Vec::new() });
     }
-    let shard = job
-        .plan()
-        .into_iter()
-        .nth(index)
-        .ok_or_else(|| WrongUsage(format!("shard {index} of {} shards: they count from 0", job.shards)))?;
+    let shard =
+        job.plan().into_iter().nth(index).ok_or_else(|| {
+            WrongUsage(format!("shard {index} of {} shards: they count from 0", job.shards))
+        })?;
     let began = Instant::now();
     let memory = PeakMemory::default();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();

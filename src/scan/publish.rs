@@ -117,7 +117,13 @@ fn rows(job: &ScanJob, found: &mut Findings) -> (Vec<BlobRow>, Vec<SeamRow>) {
     (blobs, seams)
 }
 
-fn timing(job: &ScanJob, shard: &Shard, found: &Findings, write: &BandClock, place: &Where) -> Vec<TimingRow> {
+fn timing(
+    job: &ScanJob,
+    shard: &Shard,
+    found: &Findings,
+    write: &BandClock,
+    place: &Where,
+) -> Vec<TimingRow> {
     let row = |scene: &str, band: u64, stage: &crate::timing::Stage| TimingRow {
         shard: shard.index,
         scene: scene.to_owned(),

@@ -86,11 +86,8 @@ pub fn count(
         let candidates: Vec<&Impact> =
             catalogue.iter().filter(|c| c.scene == *scene && c.score >= min_score).collect();
         let found = matches(&candidates, impacts).len() as u64;
-        let counts = Counts {
-            truth: impacts.len() as u64,
-            found,
-            false_positives: candidates.len() as u64 - found,
-        };
+        let counts =
+            Counts { truth: impacts.len() as u64, found, false_positives: candidates.len() as u64 - found };
         (scene.clone(), counts)
     };
     truth.iter().map(tally).collect()
@@ -122,7 +119,11 @@ mod tests {
 
     #[test]
     fn each_impact_and_each_candidate_count_once() {
-        let truth = [(10.0, 10.0), (14.0, 10.0), (90.0, 90.0)].map(|(row, col)| TrueImpact { row, col, diam_px: 10.0 });
+        let truth = [(10.0, 10.0), (14.0, 10.0), (90.0, 90.0)].map(|(row, col)| TrueImpact {
+            row,
+            col,
+            diam_px: 10.0,
+        });
         let all = [candidate(10.5, 10.0, 8.0), candidate(11.0, 10.0, 8.0), candidate(50.0, 50.0, 8.0)];
         let all: Vec<&Impact> = all.iter().collect();
         assert_eq!(matches(&all, &truth), [(0, 0), (1, 1)]);

@@ -53,9 +53,10 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Vec<TrueImpact>>> {
     let mut truth: BTreeMap<String, Vec<TrueImpact>> = BTreeMap::new();
     for file in files {
         let name = name(&file);
-        let scene = ENDS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or_else(|| {
-            file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
-        });
+        let scene = ENDS
+            .iter()
+            .find_map(|end| name.strip_suffix(end))
+            .unwrap_or_else(|| file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default());
         if !name.ends_with(".csv") {
             if !truth.contains_key(scene) {
                 truth.insert(scene.to_owned(), from_mask(&file)?);
@@ -71,7 +72,11 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Vec<TrueImpact>>> {
             truth.entry(scene).or_default().push(TrueImpact { row, col, diam_px });
         }
     }
-    ensure!(!truth.is_empty(), "no truth in {}: NAME_truth.csv, NAME_gt.tif or NAME_mask.tif", path.display());
+    ensure!(
+        !truth.is_empty(),
+        "no truth in {}: NAME_truth.csv, NAME_gt.tif or NAME_mask.tif",
+        path.display()
+    );
     Ok(truth)
 }
 

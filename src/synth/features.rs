@@ -154,5 +154,9 @@ fn bowl(dr: f64, dc: f64, radius: f64) -> f64 {
     }
     // A wall's slope faces the centre, so what lies away from the sun faces it.
     let facing = -(dr * SUN.0 + dc * SUN.1) / r;
-    if t < 1.0 { facing * (PI * t * 0.92).sin() } else { -0.4 * facing * (PI * (t - 1.0) / (CRATER_REACH - 1.0)).sin() }
+    if t < 1.0 {
+        facing * (PI * t * 0.92).sin()
+    } else {
+        -0.4 * facing * (PI * (t - 1.0) / (CRATER_REACH - 1.0)).sin()
+    }
 }

@@ -172,7 +172,10 @@ fn place_impacts(spec: &SynthSpec, frame: &Frame) -> Vec<Feature> {
                 valid.start <= rect.col0 && rect.col1 <= valid.end
             });
             let apart = |other: &PixelRect| {
-                rect.row1 < other.row0 || other.row1 < rect.row0 || rect.col1 < other.col0 || other.col1 < rect.col0
+                rect.row1 < other.row0
+                    || other.row1 < rect.row0
+                    || rect.col1 < other.col0
+                    || other.col1 < rect.col0
             };
             if inside && rect.row1 > rect.row0 && taken.iter().all(apart) {
                 taken.push(rect);

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::dice::Dice;
 use crate::config::InputSettings;
 use crate::detect::components::label_band;
+use crate::dice::Dice;
 use crate::raster::MappedScene;
 use crate::space::PixelRect;
 use crate::unet::CropBatch;
@@ -32,9 +32,8 @@ impl TrainingScene {
     /// # Errors
     /// If one cannot be read, or their sizes differ.
     pub fn open(image: &Path, mask: &Path, input: InputSettings) -> Result<Self> {
-        let open = |path: &Path| {
-            MappedScene::open(path, input).with_context(|| format!("scene {}", path.display()))
-        };
+        let open =
+            |path: &Path| MappedScene::open(path, input).with_context(|| format!("scene {}", path.display()));
         let mut scene = Self { image: open(image)?, mask: open(mask)?, impacts: Vec::new() };
         let sizes = [&scene.image, &scene.mask].map(|s| (s.header().rows, s.header().cols));
         ensure!(
@@ -147,8 +146,7 @@ impl<'a> Sampler<'a> {
                 let side = self.side_px as u64;
                 let row = (rect.row0 + rect.row1) / 2;
                 let col = (rect.col0 + rect.col1) / 2;
-                let origin =
-                    (row as i64 - dice.below(side) as i64, col as i64 - dice.below(side) as i64);
+                let origin = (row as i64 - dice.below(side) as i64, col as i64 - dice.below(side) as i64);
                 return scene.append(origin, self.side_px, batch);
             }
             n -= scene.impacts.len();

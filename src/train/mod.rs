@@ -12,13 +12,13 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::config::Settings;
+use crate::dice::Dice;
 use crate::table::write_rows;
 use crate::unet::device::Chosen;
 use crate::unet::layout::{parameters, statistics};
 use crate::unet::{Trainer, UnetSegmenter, Weights};
 use checkpoint::Checkpoint;
 use crops::{Sampler, TrainingScene};
-use crate::dice::Dice;
 use nadam::Nadam;
 
 /// Steps over which the step size rises to its full value.
@@ -79,8 +79,16 @@ pub struct Epoch {
 }
 /// The names of an [`Epoch`]'s columns.
 pub const EPOCH_HEADER: [&str; 10] = [
-    "epoch", "steps", "crops", "learning_rate", "train_loss", "validation_loss",
-    "validation_mse_percent", "nothing_mse_percent", "crops_per_s", "seconds",
+    "epoch",
+    "steps",
+    "crops",
+    "learning_rate",
+    "train_loss",
+    "validation_loss",
+    "validation_mse_percent",
+    "nothing_mse_percent",
+    "crops_per_s",
+    "seconds",
 ];
 
 /// Trains, telling `progress` of each finished epoch; gives the count of epochs done in all.
@@ -93,7 +101,8 @@ pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) ->
     let validation = open_all(&job.validation, job)?;
     std::fs::create_dir_all(&job.out).with_context(|| format!("cannot make {}", job.out.display()))?;
     let sampler = Sampler::new(&scenes, train.seed, train.crop_px, train.impact_share)?;
-    let held_out = Sampler::new(&validation, train.seed, train.crop_px, train.impact_share).context("validation")?;
+    let held_out =
+        Sampler::new(&validation, train.seed, train.crop_px, train.impact_share).context("validation")?;
 
     let run_id = run_id(job)?;
     let place = job.out.join("checkpoint.safetensors");

@@ -74,11 +74,7 @@ pub fn statistics(widths: &[usize]) -> Vec<(String, Vec<usize>)> {
 /// with all that follows its convolution. Gives the last block's `[batch, widths[0], rows, cols]`.
 ///
 /// The one description of how the network is wired, for training and inference alike.
-pub fn walk(
-    levels: usize,
-    x: Tensor<4>,
-    mut unit: impl FnMut(usize, Tensor<4>) -> Tensor<4>,
-) -> Tensor<4> {
+pub fn walk(levels: usize, x: Tensor<4>, mut unit: impl FnMut(usize, Tensor<4>) -> Tensor<4>) -> Tensor<4> {
     let mut next = 0;
     let mut block = |x: Tensor<4>| {
         let x = unit(next, x);

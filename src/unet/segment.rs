@@ -41,8 +41,7 @@ impl UnetSegmenter {
                 })
                 .collect();
             let (weight, bias) = weights.head();
-            let head =
-                (on(&device, weight.to_vec(), [1, weight.len(), 1, 1]), on(&device, vec![bias], [1]));
+            let head = (on(&device, weight.to_vec(), [1, weight.len(), 1, 1]), on(&device, vec![bias], [1]));
             Ok(Self { widths: weights.widths().to_vec(), device, device_name: name, units, head })
         })
     }

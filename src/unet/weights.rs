@@ -159,7 +159,8 @@ mod tests {
     #[test]
     fn a_saved_file_reads_back_and_another_network_is_refused() {
         let widths = [2, 3];
-        let count = |names: Vec<(String, Vec<usize>)>| names.iter().map(|n| n.1.iter().product::<usize>()).sum();
+        let count =
+            |names: Vec<(String, Vec<usize>)>| names.iter().map(|n| n.1.iter().product::<usize>()).sum();
         let (parameter_count, statistic_count): (usize, usize) =
             (count(parameters(&widths)), count(statistics(&widths)));
         let flat: Vec<f32> = (0..parameter_count).map(|i| i as f32 * 0.5).collect();

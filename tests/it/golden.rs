@@ -77,11 +77,7 @@ fn probabilities_agree_with_pytorch_on_software_vulkan() {
 }
 
 fn presets() -> [(&'static str, &'static [usize]); 3] {
-    [
-        ("unet1", &[32, 64, 128]),
-        ("unet2", &[32, 64, 128, 256]),
-        ("unet3", &[32, 64, 128, 256, 512]),
-    ]
+    [("unet1", &[32, 64, 128]), ("unet2", &[32, 64, 128, 256]), ("unet3", &[32, 64, 128, 256, 512])]
 }
 
 #[test]

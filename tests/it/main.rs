@@ -1,4 +1,12 @@
 //! The tests that drive the program or its public interface, in one binary.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+mod agree;
+mod cli;
+mod files;
+mod georef;
 mod golden;
+mod layouts;
+mod rooms;
+mod synth;
+mod windows;

@@ -1,0 +1,132 @@
+//! The same catalogue, byte for byte, whatever the shards, bands, threads and batches; the same impacts
+//! whatever the windows.
+
+use std::path::Path;
+
+use crate::files::{bytes, fail, succeed, tiff};
+
+/// Draws a dark disc, or a bar, on grey ground.
+fn draw(pixels: &mut [u8], cols: usize, inside: impl Fn(f64, f64) -> bool) {
+    for (k, v) in pixels.iter_mut().enumerate() {
+        if inside((k / cols) as f64, (k % cols) as f64) {
+            *v = 30;
+        }
+    }
+}
+
+/// A list of two scenes with impacts over every kind of edge: of windows and bands (multiples of 64), of
+/// shards, of the scene, of its no-data border; one is taller than any band.
+fn scenes(folder: &Path) {
+    let (rows, cols) = (1000, 517);
+    let mut first: Vec<u8> = (0..rows * cols).map(|k| 90 + (k * 31 % 47) as u8).collect();
+    let discs = [
+        (64.0, 64.0, 9.0),
+        (128.0, 200.0, 14.0),
+        (3.0, 300.0, 12.0),
+        (996.0, 100.0, 12.0),
+        (500.0, 2.0, 10.0),
+        (300.0, 463.0, 10.0),
+        (320.0, 320.0, 11.0),
+        (448.5, 130.0, 8.0),
+        (700.0, 440.0, 16.0),
+    ];
+    for (row, col, radius) in discs {
+        draw(&mut first, cols, |r, c| (r - row).hypot(c - col) < radius);
+    }
+    draw(&mut first, cols, |r, c| {
+        (180.0..900.0).contains(&r) && (c - 250.0 - 20.0 * (r / 40.0).sin()).abs() < 4.0
+    });
+    for (k, v) in first.iter_mut().enumerate() {
+        if k % cols > 450 + (k / cols) / 20 {
+            *v = 0;
+        }
+    }
+    tiff(&folder.join("first.tif"), cols, &first);
+    let mut second = vec![120; 130 * 70];
+    draw(&mut second, 70, |r, c| (r - 64.0).hypot(c - 35.0) < 20.0);
+    tiff(&folder.join("second.tif"), 70, &second);
+    std::fs::write(folder.join("scenes.csv"), "file_name,height,width\nfirst,1000,517\nsecond,130,70\n")
+        .unwrap();
+}
+
+fn catalogue(folder: &Path, name: &str, flags: &[&str]) -> Vec<u8> {
+    let (list, out) = (folder.join("scenes.csv"), folder.join(name));
+    let (list, out) = (list.to_str().unwrap(), out.to_str().unwrap());
+    let args =
+        [&["scan", "--scenes", list, "--out", out, "--settings", "threshold", "--window", "64"], flags]
+            .concat();
+    succeed(&args);
+    succeed(&["merge", out]);
+    bytes(Path::new(out).join("catalogue.csv"))
+}
+
+#[test]
+fn any_count_of_shards_bands_threads_and_batches_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    scenes(folder);
+    let wanted = catalogue(folder, "whole", &["--band-rows", "100000"]);
+    let text = String::from_utf8(wanted.clone()).unwrap();
+    // Nine discs and a bar in the first scene, a disc in the second.
+    assert_eq!(text.lines().count(), 1 + 11, "{text}");
+    assert!(
+        text.lines().any(|line| line.contains(",180,") && line.contains(",900,")),
+        "the tall one: {text}"
+    );
+    for (name, flags) in [
+        ("2", &["--shards", "2"][..]),
+        ("3", &["--shards", "3", "--threads", "1"]),
+        ("7", &["--shards", "7", "--batch", "3"]),
+        ("64", &["--shards", "64"]),
+        ("bands", &["--band-rows", "1"]),
+        ("bands128", &["--band-rows", "128", "--threads", "2"]),
+        ("windows", &["--window", "96"]),
+    ] {
+        assert_eq!(catalogue(folder, name, flags), wanted, "{name}");
+    }
+}
+
+#[test]
+fn a_finished_shard_is_left_alone_and_other_results_are_never_mixed_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    scenes(folder);
+    let (list, out) = (folder.join("scenes.csv"), folder.join("out"));
+    let (list, out) = (list.to_str().unwrap(), out.to_str().unwrap());
+    let scan = ["scan", "--scenes", list, "--out", out, "--settings", "threshold", "--shards", "3"];
+    succeed(&[&scan[..], &["--shard", "1"]].concat());
+    let (code, message) = fail(&["merge", out]);
+    assert_eq!(code, 1);
+    assert!(message.contains("2 of 3 shards are missing") && message.contains("0, 2"), "{message}");
+    let manifest = folder.join("out/shards/shard-00001-of-00003/shard.json");
+    let before = bytes(&manifest);
+    assert!(succeed(&scan).contains("nothing to do"));
+    assert_eq!(bytes(&manifest), before);
+    let (code, message) = fail(&[&scan[..], &["--probability", "0.7"]].concat());
+    assert_eq!(code, 2);
+    assert!(message.contains("another settings"), "{message}");
+    // A bit turned over in a published file is found.
+    let blobs = folder.join("out/shards/shard-00002-of-00003/seams.csv");
+    let mut damaged = bytes(&blobs);
+    damaged[3] ^= 1;
+    std::fs::write(&blobs, damaged).unwrap();
+    let (code, message) = fail(&["merge", out]);
+    assert_eq!(code, 1);
+    assert!(message.contains("checksum"), "{message}");
+}
+
+#[test]
+fn the_stages_of_a_band_add_up_to_its_wall_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    scenes(folder);
+    catalogue(folder, "out", &["--band-rows", "64"]);
+    let timing = String::from_utf8(bytes(folder.join("out/timing.csv"))).unwrap();
+    let rows: Vec<Vec<&str>> = timing.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    assert!(rows.len() > 60, "{timing}");
+    for pair in rows.windows(2).filter(|pair| pair[0][1..3] == pair[1][1..3] && !pair[0][1].is_empty()) {
+        let number = |text: &str| text.parse::<f64>().unwrap();
+        let ended = number(pair[0][4]) + number(pair[0][5]);
+        assert!((ended - number(pair[1][4])).abs() < 1e-6, "a gap between {:?} and {:?}", pair[0], pair[1]);
+    }
+}

@@ -1,0 +1,79 @@
+//! Exit codes and messages.
+
+use crate::files::{fail, marscan, succeed, tiff};
+
+#[test]
+fn wrong_settings_are_exit_2_with_the_keys_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    let good = std::fs::read_to_string("configs/unet1.toml").unwrap();
+    let cases = [
+        (good.replace("window_px = 512", "window_px = 510"), "scan.window_px = 510"),
+        (good.replace("min_area_px", "min_aera_px"), "min_aera_px"),
+        (good.replace("batch = 1\n", ""), "batch"),
+        (good.replace("dropout = 0.2", "dropout = \"much\""), "dropout"),
+    ];
+    for (text, named) in cases {
+        std::fs::write(&path, text).unwrap();
+        let (code, message) = fail(&["settings", "--settings", path.to_str().unwrap()]);
+        assert_eq!(code, 2, "{message}");
+        assert!(message.contains(named), "{named}: {message}");
+    }
+    assert_eq!(fail(&["settings", "--settings", "unet9"]).0, 2);
+    assert_eq!(fail(&["scan"]).0, 2);
+}
+
+#[test]
+fn printed_settings_are_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    let printed = succeed(&["settings", "--settings", "unet3", "--window", "768", "--min-area", "7"]);
+    std::fs::write(&path, &printed).unwrap();
+    assert_eq!(succeed(&["settings", "--settings", path.to_str().unwrap()]), printed);
+}
+
+#[test]
+fn a_broken_scene_among_good_ones_is_exit_3_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    tiff(&folder.join("good.tif"), 80, &[100; 80 * 90]);
+    std::fs::write(folder.join("broken.tif"), b"II*\0 and no more").unwrap();
+    std::fs::write(folder.join("scenes.csv"), "file_name,height,width\nbroken,90,80\ngood,90,80\n").unwrap();
+    let (list, out) = (folder.join("scenes.csv"), folder.join("out"));
+    let (list, out) = (list.to_str().unwrap(), out.to_str().unwrap());
+    let output = marscan(&["scan", "--scenes", list, "--out", out, "--settings", "threshold"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("failed: broken"));
+    assert_eq!(marscan(&["merge", out]).status.code(), Some(3));
+    let (code, message) = fail(&[
+        "scan",
+        "--scenes",
+        list,
+        "--out",
+        out,
+        "--settings",
+        "threshold",
+        "--shards",
+        "4",
+        "--shard",
+        "4",
+    ]);
+    assert_eq!(code, 2, "{message}");
+    let (code, message) = fail(&["scan", "--scenes", list, "--out", out, "--device", "gpu:99"]);
+    assert_eq!(code, 2, "{message}");
+}
+
+#[test]
+fn every_subcommand_has_help_with_an_example() {
+    for name in ["demo", "synth", "info", "plan", "scan", "merge", "eval", "train", "devices", "settings"] {
+        let help = succeed(&[name, "--help"]);
+        assert!(help.contains("Example") && help.contains(&format!("marscan {name}")), "{name}: {help}");
+    }
+}
+
+#[test]
+fn devices_lists_the_cpu_and_auto_never_takes_software_vulkan() {
+    let list = succeed(&["devices"]);
+    assert!(list.lines().any(|line| line.starts_with("cpu ")), "{list}");
+    assert!(!list.lines().any(|line| line.contains("software Vulkan") && line.contains("<- auto")), "{list}");
+}

@@ -1,0 +1,61 @@
+//! A picture whole and through windows of several sizes: the same probabilities to 1e-5.
+
+use marscan::config::{load, shipped_weights};
+use marscan::dice::Dice;
+use marscan::tile::{TileGrid, halo_px};
+use marscan::unet::device::choose;
+use marscan::unet::{UnetSegmenter, Weights};
+
+const SIDE: usize = 192;
+
+fn picture() -> Vec<u8> {
+    let mut dice = Dice::new(5, &[]);
+    (0..SIDE * SIDE).map(|k| if k % SIDE < 20 { 0 } else { 60 + dice.below(120) as u8 }).collect()
+}
+
+/// The probabilities of the picture through windows of `window_px`, outside of it no data.
+fn through_windows(network: &UnetSegmenter, window_px: u32, halo: u32, picture: &[u8]) -> Vec<f32> {
+    let grid = TileGrid { window_px, halo_px: halo };
+    let window = window_px as usize;
+    let mut all = vec![0.0; SIDE * SIDE];
+    for core in grid.cores(0, SIDE as u64, SIDE as u64) {
+        let mut pixels = vec![0; window * window];
+        for (k, v) in pixels.iter_mut().enumerate() {
+            let row = core.row0 as i64 - i64::from(halo) + (k / window) as i64;
+            let col = core.col0 as i64 - i64::from(halo) + (k % window) as i64;
+            if (0..SIDE as i64).contains(&row) && (0..SIDE as i64).contains(&col) {
+                *v = picture[row as usize * SIDE + col as usize];
+            }
+        }
+        let answer = network.probabilities(1, window, &pixels).unwrap();
+        for row in core.row0..core.row1 {
+            for col in core.col0..core.col1 {
+                let at = (row - core.row0 + u64::from(halo)) as usize * window
+                    + (col - core.col0 + u64::from(halo)) as usize;
+                all[row as usize * SIDE + col as usize] = answer[at];
+            }
+        }
+    }
+    all
+}
+
+fn worst(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn windows_of_any_size_give_the_probabilities_of_the_whole() {
+    let widths = load("unet1").unwrap().network.widths;
+    let weights = Weights::parse(&widths, shipped_weights("unet1").unwrap()).unwrap();
+    let network = UnetSegmenter::new(&weights, choose("cpu").unwrap()).unwrap();
+    let (picture, halo) = (picture(), halo_px(&widths));
+    let whole = through_windows(&network, SIDE as u32 + 2 * halo, halo, &picture);
+    for window_px in [64, 100, 128, 176] {
+        let off = worst(&whole, &through_windows(&network, window_px, halo, &picture));
+        println!("windows of {window_px} px: largest difference {off:.1e}");
+        assert!(off < 1e-5, "windows of {window_px} px: {off}");
+    }
+    // The test can fail: with too small a halo the seams show.
+    let off = worst(&whole, &through_windows(&network, 64, halo - 16, &picture));
+    assert!(off > 1e-3, "a halo of {} px would do: {off}", halo - 16);
+}
