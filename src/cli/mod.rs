@@ -67,7 +67,7 @@ pub fn run(cli: &Cli) -> Result<Done> {
         Command::Merge(args) => merge::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Train(args) => train::run_command(args),
-        Command::Devices(args) => devices::run(args),
+        Command::Devices(args) => Ok(devices::run(args)),
         Command::Settings(args) => settings::run(args),
     }
 }

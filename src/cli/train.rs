@@ -104,7 +104,7 @@ fn pairs(list: &Path) -> Result<Vec<Pair>> {
     for record in &scenes.records {
         match scenes.mask(record) {
             Some(mask) => {
-                pairs.push(Pair { name: record.file_name.clone(), image: scenes.path(record), mask })
+                pairs.push(Pair { name: record.file_name.clone(), image: scenes.path(record), mask });
             }
             None => eprintln!("left out: {} has no mask in {}", record.file_name, list.display()),
         }
@@ -119,7 +119,7 @@ fn split(mut pairs: Vec<Pair>, seed: u64, share: f64) -> Result<(Vec<Pair>, Vec<
         let message = "one scene cannot be split: name others with --validation";
         return Err(WrongUsage(message.into()).into());
     }
-    pairs.sort_by_key(|pair| (Dice::new(seed, &[blake3_u64(&pair.name)]).next(), pair.name.clone()));
+    pairs.sort_by_key(|pair| (Dice::new(seed, &[blake3_u64(&pair.name)]).any(), pair.name.clone()));
     let held_out = ((pairs.len() as f64 * share).round() as usize).clamp(1, pairs.len() - 1);
     let rest = pairs.split_off(held_out);
     Ok((rest, pairs))

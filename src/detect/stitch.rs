@@ -26,7 +26,7 @@ pub fn stitch(mut bands: Vec<LabelledBand>) -> Vec<LabelledBand> {
 pub fn finish(piece: LabelledBand) -> Vec<Blob> {
     let mut blobs = piece.closed;
     blobs.extend(piece.open.into_iter().map(|open| open.blob));
-    blobs.sort_by_key(|blob| catalogue_order(blob));
+    blobs.sort_by_key(catalogue_order);
     blobs
 }
 

@@ -31,7 +31,7 @@ impl Segmenter for GreyThreshold {
         let bright = self.bright_min.unwrap_or(255);
         let none_bright = self.bright_min.is_none();
         for (p, &v) in probabilities.iter_mut().zip(pixels) {
-            let hit = (v != 0 && v <= self.dark_max) | (!none_bright && v >= bright);
+            let hit = (v != 0 && v <= self.dark_max) || (!none_bright && v >= bright);
             *p = if hit { 255 } else { 0 };
         }
         Ok(())

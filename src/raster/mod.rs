@@ -190,7 +190,9 @@ impl MappedScene {
             };
             if header.white_is_zero {
                 // The library inverts such pictures; this program's own rule is applied later, to both paths.
-                samples.iter_mut().for_each(|v| *v = !*v);
+                for v in &mut samples {
+                    *v = !*v;
+                }
             }
             let (row, across) = (index / header.chunks_across(), index % header.chunks_across());
             let (first, last) = header.chunk_row(row);

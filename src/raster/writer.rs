@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use crate::geo::GeoTags;
 
 const ROWS_PER_STRIP: u64 = 64;
+/// First byte of the pixels: behind the header of either kind.
+const DATA_AT: u64 = 16;
 
 /// Takes a picture's rows in order; the file gets its name when the last one is in.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl StripWriter {
             big,
             tags,
         };
-        let directory = writer.data_at() + (rows * cols).next_multiple_of(8);
+        let directory = DATA_AT + (rows * cols).next_multiple_of(8);
         let header: Vec<u8> = if big {
             [&b"II\x2b\0\x08\0\0\0"[..], &directory.to_le_bytes()].concat()
         } else {
@@ -73,26 +75,21 @@ impl StripWriter {
     /// If rows are missing, or the file cannot be written.
     pub fn finish(mut self) -> Result<()> {
         ensure!(self.written == self.rows, "{} of {} rows written", self.written, self.rows);
-        let directory = self.data_at() + (self.rows * self.cols).next_multiple_of(8);
+        let directory = DATA_AT + (self.rows * self.cols).next_multiple_of(8);
         self.out.seek(SeekFrom::Start(directory))?;
         self.out.write_all(&self.directory(directory))?;
-        let written = || -> Result<()> {
+        let mut written = || -> Result<()> {
             self.out.flush()?;
             self.out.get_ref().sync_all()?;
             Ok(fs::rename(&self.aside, &self.path)?)
         };
-        let mut written = written;
         written().with_context(|| format!("cannot write {}", self.path.display()))
-    }
-
-    fn data_at(&self) -> u64 {
-        16
     }
 
     /// The directory's bytes, tags in order, with their longer values behind it.
     fn directory(&self, at: u64) -> Vec<u8> {
         let strips = self.rows.div_ceil(ROWS_PER_STRIP);
-        let offsets = (0..strips).map(|k| self.data_at() + k * ROWS_PER_STRIP * self.cols);
+        let offsets = (0..strips).map(|k| DATA_AT + k * ROWS_PER_STRIP * self.cols);
         let lengths = (0..strips).map(|k| (self.rows - k * ROWS_PER_STRIP).min(ROWS_PER_STRIP) * self.cols);
         let mut tags: Vec<(u16, Values)> = vec![
             (256, Values::Integers(vec![self.cols])),

@@ -48,7 +48,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Vec<TrueImpact>>> {
         files = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
         files.retain(|file| ENDS.iter().any(|end| name(file).ends_with(end)));
         // Tables first, so that a mask of the same scene is not measured again.
-        files.sort_by_key(|file| (!name(file).ends_with(".csv"), file.clone()));
+        files.sort_by_key(|file| (!is_table(file), file.clone()));
     }
     let mut truth: BTreeMap<String, Vec<TrueImpact>> = BTreeMap::new();
     for file in files {
@@ -57,7 +57,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Vec<TrueImpact>>> {
             .iter()
             .find_map(|end| name.strip_suffix(end))
             .unwrap_or_else(|| file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default());
-        if !name.ends_with(".csv") {
+        if !is_table(&file) {
             if !truth.contains_key(scene) {
                 truth.insert(scene.to_owned(), from_mask(&file)?);
             }
@@ -78,6 +78,10 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Vec<TrueImpact>>> {
         path.display()
     );
     Ok(truth)
+}
+
+fn is_table(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "csv")
 }
 
 fn name(path: &Path) -> String {

@@ -22,7 +22,7 @@ impl Terrain {
     }
 
     /// Fills `light` with a row's grey levels before anything stands on the ground.
-    pub fn light(&self, row: u64, light: &mut [f32]) {
+    pub fn light(self, row: u64, light: &mut [f32]) {
         light.fill(MEAN);
         for (octave, (wave, strength)) in OCTAVES.into_iter().enumerate() {
             let (above, down) = (row / wave, smooth((row % wave) as f32 / wave as f32));
@@ -46,8 +46,8 @@ impl Terrain {
     }
 
     /// Rounds a row's `light` from column `col0` to 1..=255, with noise.
-    pub fn grain(&self, row: u64, col0: u64, light: &[f32], picture: &mut [u8]) {
-        let line = Dice::new(self.seed, &[30, row]).next();
+    pub fn grain(self, row: u64, col0: u64, light: &[f32], picture: &mut [u8]) {
+        let line = Dice::new(self.seed, &[30, row]).any();
         for (k, (out, &light)) in picture.iter_mut().zip(light).enumerate() {
             // A multiplicative hash: cheap, and its high bits are as good as noise to the eye.
             let hash = (line ^ (col0 + k as u64)).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -144,8 +144,8 @@ impl<'a> Sampler<'a> {
         for scene in self.scenes {
             if let Some(rect) = scene.impacts.get(n) {
                 let side = self.side_px as u64;
-                let row = (rect.row0 + rect.row1) / 2;
-                let col = (rect.col0 + rect.col1) / 2;
+                let row = u64::midpoint(rect.row0, rect.row1);
+                let col = u64::midpoint(rect.col0, rect.col1);
                 let origin = (row as i64 - dice.below(side) as i64, col as i64 - dice.below(side) as i64);
                 return scene.append(origin, self.side_px, batch);
             }

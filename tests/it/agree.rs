@@ -52,10 +52,8 @@ fn scenes(folder: &Path) {
 fn catalogue(folder: &Path, name: &str, flags: &[&str]) -> Vec<u8> {
     let (list, out) = (folder.join("scenes.csv"), folder.join(name));
     let (list, out) = (list.to_str().unwrap(), out.to_str().unwrap());
-    let args =
-        [&["scan", "--scenes", list, "--out", out, "--settings", "threshold", "--window", "64"], flags]
-            .concat();
-    succeed(&args);
+    let window: &[&str] = if flags.contains(&"--window") { &[] } else { &["--window", "64"] };
+    succeed(&[&["scan", "--scenes", list, "--out", out, "--settings", "threshold"], window, flags].concat());
     succeed(&["merge", out]);
     bytes(Path::new(out).join("catalogue.csv"))
 }
