@@ -15,7 +15,8 @@ fn main() -> ExitCode {
         Err(why) => {
             eprintln!("error: {why}");
             why.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
-            ExitCode::from(if why.chain().any(|cause| cause.is::<WrongUsage>()) { 2 } else { 1 })
+            let wrong_usage = why.chain().any(<dyn std::error::Error>::is::<WrongUsage>);
+            ExitCode::from(if wrong_usage { 2 } else { 1 })
         }
     }
 }

@@ -27,7 +27,7 @@ const KEPT: [&str; 8] = [
     "JOB_ID",
 ];
 
-/// Those of the [`KEPT`] variables that are set.
+/// The scheduler's variables that are worth keeping and set.
 pub fn kept(get: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
     KEPT.iter().filter_map(|name| Some(((*name).to_owned(), get(name)?))).collect()
 }

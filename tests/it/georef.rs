@@ -21,8 +21,8 @@ fn gdal(path: &std::path::Path, radius_m: f64, pixels: &[ScenePx]) -> Vec<(f64, 
         .spawn()
         .unwrap();
     // GDAL counts from the pixel's corner.
-    let lines: String = pixels.iter().map(|p| format!("{} {}\n", p.col + 0.5, p.row + 0.5)).collect();
-    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let lines: Vec<String> = pixels.iter().map(|p| format!("{} {}\n", p.col + 0.5, p.row + 0.5)).collect();
+    child.stdin.take().unwrap().write_all(lines.concat().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let numbers = |line: &str| {
