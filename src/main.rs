@@ -7,6 +7,9 @@ use clap::Parser;
 use marscan::cli::{Cli, Done, run};
 use marscan::fault::WrongUsage;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(Done::All) => ExitCode::SUCCESS,

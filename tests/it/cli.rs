@@ -8,7 +8,7 @@ fn wrong_settings_are_exit_2_with_the_keys_name() {
     let path = folder.path().join("mine.toml");
     let good = std::fs::read_to_string("configs/unet1.toml").unwrap();
     let cases = [
-        (good.replace("window_px = 512", "window_px = 510"), "scan.window_px = 510"),
+        (good.replace("window_px = 400", "window_px = 402"), "scan.window_px = 402"),
         (good.replace("min_area_px", "min_aera_px"), "min_aera_px"),
         (good.replace("batch = 1\n", ""), "batch"),
         (good.replace("dropout = 0.2", "dropout = \"much\""), "dropout"),
@@ -27,7 +27,7 @@ fn wrong_settings_are_exit_2_with_the_keys_name() {
 fn printed_settings_are_settings() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");
-    let printed = succeed(&["settings", "--settings", "unet3", "--window", "768", "--min-area", "7"]);
+    let printed = succeed(&["settings", "--settings", "unet3", "--window", "784", "--min-area", "7"]);
     std::fs::write(&path, &printed).unwrap();
     assert_eq!(succeed(&["settings", "--settings", path.to_str().unwrap()]), printed);
 }
