@@ -53,7 +53,7 @@ pub struct Overlay {
 
 impl Overlay {
     /// Reduces a scene of `rows` x `cols`, whose rows `read` gives, to at most `most_px` on a side: each pixel is
-    /// the mean of the ground under it, stretched between the darkest and brightest percent.
+    /// the mean of the ground under it, stretched between the darkest and brightest thousandth.
     ///
     /// # Errors
     /// If a row cannot be read.
@@ -124,7 +124,7 @@ impl Overlay {
     }
 }
 
-/// The levels that a percent of the ground is darker, and brighter, than.
+/// The levels that a thousandth of the ground is darker, and brighter, than.
 fn percentiles(grey: &[u8]) -> (f64, f64) {
     let mut counts = [0usize; 256];
     grey.iter().filter(|v| **v != 0).for_each(|v| counts[usize::from(*v)] += 1);
@@ -136,7 +136,7 @@ fn percentiles(grey: &[u8]) -> (f64, f64) {
             below as f64 >= share * total as f64
         })
     };
-    (level(0.01).unwrap_or(0) as f64, level(0.99).unwrap_or(255) as f64)
+    (level(0.001).unwrap_or(0) as f64, level(0.999).unwrap_or(255) as f64)
 }
 
 #[cfg(test)]
