@@ -128,3 +128,25 @@ fn the_stages_of_a_band_add_up_to_its_wall_time() {
         assert!((ended - number(pair[1][4])).abs() < 1e-6, "a gap between {:?} and {:?}", pair[0], pair[1]);
     }
 }
+
+#[test]
+fn the_network_too_gives_the_same_bytes_over_shards_threads_and_bands() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let place = folder.to_str().unwrap();
+    succeed(&["synth", "--out", place, "--rows", "420", "--cols", "300", "--impacts", "6", "--seed", "11"]);
+    let list = folder.join("scenes.csv");
+    let scan = |name: &str, flags: &[&str]| {
+        let out = folder.join(name);
+        let out = out.to_str().unwrap();
+        let common = ["scan", "--scenes", list.to_str().unwrap(), "--out", out, "--device", "cpu"];
+        let loose = ["--min-score", "0", "--min-area", "1"];
+        succeed(&[&common[..], &loose, flags].concat());
+        succeed(&["merge", out]);
+        bytes(Path::new(out).join("catalogue.csv"))
+    };
+    let wanted = scan("whole", &["--window", "100"]);
+    assert!(String::from_utf8_lossy(&wanted).lines().count() > 3, "nothing was found");
+    assert!(scan("3", &["--window", "100", "--shards", "3", "--threads", "1"]) == wanted);
+    assert!(scan("7", &["--window", "100", "--shards", "7", "--band-rows", "1"]) == wanted);
+}
