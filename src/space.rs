@@ -34,6 +34,11 @@ impl PixelRect {
         self.rows() * self.cols()
     }
 
+    /// Whether a pixel lies in it.
+    pub fn contains(&self, row: u64, col: u64) -> bool {
+        (self.row0..self.row1).contains(&row) && (self.col0..self.col1).contains(&col)
+    }
+
     /// The smallest rectangle that holds both.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {

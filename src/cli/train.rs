@@ -10,6 +10,7 @@ use crate::config::{self, Settings};
 use crate::dice::Dice;
 use crate::fault::WrongUsage;
 use crate::plan::SceneList;
+use crate::table::read_rows;
 use crate::train::{Epoch, Pair, TrainJob, run};
 use crate::unet::device::choose;
 
@@ -35,6 +36,10 @@ pub struct Args {
     /// Weights to start from, instead of random ones
     #[arg(long)]
     from: Option<PathBuf>,
+    /// Catalogue of a scan of the training scenes: what it found where the masks have no impact is
+    /// shown more often
+    #[arg(long)]
+    hard_negatives: Option<PathBuf>,
     /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
     #[arg(long, default_value = "auto")]
     device: String,
@@ -69,8 +74,10 @@ pub fn run_command(args: &Args) -> Result<Done> {
         std::fs::read(path).with_context(|| format!("cannot read the weights {}", path.display()))
     });
     let command = std::env::args().collect();
-    let job =
-        TrainJob { settings, scenes, validation, out: args.out.clone(), from: from.transpose()?, command };
+    let candidates =
+        args.hard_negatives.as_ref().map(|path| read_rows(path)).transpose()?.unwrap_or_default();
+    let from = from.transpose()?;
+    let job = TrainJob { settings, scenes, validation, from, candidates, out: args.out.clone(), command };
     println!("epoch    crops      rate  training  validation    mse %  nothing %  crops/s");
     let done = run(&job, &device, print)?;
     println!("{done} epochs done: the best weights are in {}", args.out.join("best.safetensors").display());

@@ -95,6 +95,9 @@ pub struct TrainSettings {
     pub batch: usize,
     /// Share of the crops that hold an impact, 0..=1.
     pub impact_share: f64,
+    /// Share of the crops without an impact that hold a mistake of an earlier network, where its
+    /// candidates are given, 0..=1.
+    pub hard_share: f64,
     /// Crops an epoch: validation and a checkpoint come after each.
     pub epoch_crops: usize,
     /// Epochs.
@@ -182,6 +185,8 @@ impl Settings {
         demand(*rate > 0.0 && *rate <= 1.0, "train.learning_rate", rate, "above 0, at most 1")?;
         let share = &train.impact_share;
         demand(*share > 0.0 && *share <= 1.0, "train.impact_share", share, "above 0, at most 1")?;
+        let share = &train.hard_share;
+        demand((0.0..=1.0).contains(share), "train.hard_share", share, "in 0..=1")?;
         let share = &train.validation_share;
         demand(*share > 0.0 && *share < 1.0, "train.validation_share", share, "between 0 and 1")
     }

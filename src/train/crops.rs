@@ -1,4 +1,5 @@
-//! Crops for training: a share of them with an impact somewhere in them, the others without.
+//! Crops for training: a share of them with an impact somewhere in them, the others without, and a share
+//! of these on what an earlier network took for an impact.
 //!
 //! A crop is a pure function of the seed and its number, so a data set can be made again bit for bit.
 
@@ -6,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 
-use crate::config::InputSettings;
+use crate::config::{InputSettings, TrainSettings};
 use crate::detect::components::label_band;
 use crate::dice::Dice;
 use crate::raster::MappedScene;
@@ -24,6 +26,8 @@ pub struct TrainingScene {
     /// The boxes of the mask's impacts; one cut by a band of the mask counts as two, which only
     /// makes it twice as likely to be drawn.
     pub impacts: Vec<PixelRect>,
+    /// Centres of what was found here and is no impact.
+    hard: Vec<(u64, u64)>,
 }
 
 impl TrainingScene {
@@ -34,7 +38,8 @@ impl TrainingScene {
     pub fn open(image: &Path, mask: &Path, input: InputSettings) -> Result<Self> {
         let open =
             |path: &Path| MappedScene::open(path, input).with_context(|| format!("scene {}", path.display()));
-        let mut scene = Self { image: open(image)?, mask: open(mask)?, impacts: Vec::new() };
+        let mut scene =
+            Self { image: open(image)?, mask: open(mask)?, impacts: Vec::new(), hard: Vec::new() };
         let sizes = [&scene.image, &scene.mask].map(|s| (s.header().rows, s.header().cols));
         ensure!(
             sizes[0] == sizes[1],
@@ -46,6 +51,14 @@ impl TrainingScene {
         );
         scene.impacts = scene.find_impacts()?;
         Ok(scene)
+    }
+
+    /// Takes in a scan's candidates; those in the box of an impact are right and left out.
+    pub fn add_candidates<'a>(&mut self, candidates: impl IntoIterator<Item = &'a Candidate>) {
+        let centre = |candidate: &Candidate| (candidate.row_px as u64, candidate.col_px as u64);
+        let wrong = |&(row, col): &(u64, u64)| !self.impacts.iter().any(|impact| impact.contains(row, col));
+        let wrong: Vec<_> = candidates.into_iter().map(centre).filter(wrong).collect();
+        self.hard.extend(wrong);
     }
 
     fn find_impacts(&self) -> Result<Vec<PixelRect>> {
@@ -84,26 +97,49 @@ impl TrainingScene {
     }
 }
 
+/// Something that a scan found: a line of its catalogue, of which only the place matters here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The scene's `file_name`.
+    pub scene: String,
+    /// Centroid.
+    pub row_px: f64,
+    /// Centroid.
+    pub col_px: f64,
+}
+
 /// Draws batches from a set of scenes.
 pub struct Sampler<'a> {
     scenes: &'a [TrainingScene],
     seed: u64,
     side_px: usize,
     impact_share: f64,
+    hard_share: f64,
     impact_count: u64,
+    hard_count: u64,
     pixels: u64,
 }
 
 impl<'a> Sampler<'a> {
-    /// A sampler of `side_px` crops, `impact_share` of them with an impact.
+    /// A sampler with the crops, shares and seed of `train`.
     ///
     /// # Errors
     /// If no scene has an impact.
-    pub fn new(scenes: &'a [TrainingScene], seed: u64, side_px: usize, impact_share: f64) -> Result<Self> {
+    pub fn new(scenes: &'a [TrainingScene], train: &TrainSettings) -> Result<Self> {
         let impact_count = scenes.iter().map(|s| s.impacts.len() as u64).sum();
+        let hard_count = scenes.iter().map(|s| s.hard.len() as u64).sum();
         ensure!(impact_count > 0, "none of the {} scenes has an impact in its mask", scenes.len());
         let pixels = scenes.iter().map(|s| s.image.header().rows * s.image.header().cols).sum();
-        Ok(Self { scenes, seed, side_px, impact_share, impact_count, pixels })
+        Ok(Self {
+            scenes,
+            seed: train.seed,
+            side_px: train.crop_px,
+            impact_share: train.impact_share,
+            hard_share: if hard_count > 0 { train.hard_share } else { 0.0 },
+            impact_count,
+            hard_count,
+            pixels,
+        })
     }
 
     /// The batch numbered `number`: crops with an impact and crops without, each turned and
@@ -143,19 +179,37 @@ impl<'a> Sampler<'a> {
         let mut n = dice.below(self.impact_count) as usize;
         for scene in self.scenes {
             if let Some(rect) = scene.impacts.get(n) {
-                let side = self.side_px as u64;
-                let row = u64::midpoint(rect.row0, rect.row1);
-                let col = u64::midpoint(rect.col0, rect.col1);
-                let origin = (row as i64 - dice.below(side) as i64, col as i64 - dice.below(side) as i64);
-                return scene.append(origin, self.side_px, batch);
+                let (row, col) = (u64::midpoint(rect.row0, rect.row1), u64::midpoint(rect.col0, rect.col1));
+                return scene.append(self.origin_over(row, col, dice), self.side_px, batch);
             }
             n -= scene.impacts.len();
         }
         Ok(())
     }
 
+    /// What was mistaken for an impact, anywhere in the crop; an impact beside it may be in the crop too.
+    fn with_mistake(&self, dice: &mut Dice, batch: &mut CropBatch) -> Result<()> {
+        let mut n = dice.below(self.hard_count) as usize;
+        for scene in self.scenes {
+            if let Some(&(row, col)) = scene.hard.get(n) {
+                return scene.append(self.origin_over(row, col, dice), self.side_px, batch);
+            }
+            n -= scene.hard.len();
+        }
+        Ok(())
+    }
+
+    /// The top-left pixel of a crop that has the given pixel anywhere in it.
+    fn origin_over(&self, row: u64, col: u64, dice: &mut Dice) -> (i64, i64) {
+        let side = self.side_px as u64;
+        (row as i64 - dice.below(side) as i64, col as i64 - dice.below(side) as i64)
+    }
+
     /// Anywhere, borders included, where the mask is empty; after 20 tries, whatever came last.
     fn without_impact(&self, dice: &mut Dice, batch: &mut CropBatch) -> Result<()> {
+        if self.hard_share > 0.0 && dice.unit() < self.hard_share {
+            return self.with_mistake(dice, batch);
+        }
         let start = batch.pixels.len();
         for _ in 0..20 {
             batch.pixels.truncate(start);

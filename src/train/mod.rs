@@ -18,13 +18,13 @@ use crate::unet::device::Chosen;
 use crate::unet::layout::{parameters, statistics};
 use crate::unet::{Trainer, UnetSegmenter, Weights};
 use checkpoint::Checkpoint;
-use crops::{Sampler, TrainingScene};
+use crops::{Candidate, Sampler, TrainingScene};
 use nadam::Nadam;
 
 /// Steps over which the step size rises to its full value.
 const WARM_UP_STEPS: u64 = 100;
 /// Crops on which each epoch is validated: the same ones every time.
-const VALIDATION_CROPS: usize = 256;
+const VALIDATION_CROPS: usize = 512;
 
 /// A scene and its mask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +47,8 @@ pub struct TrainJob {
     pub validation: Vec<Pair>,
     /// A weights file's bytes to start from; without it, random weights.
     pub from: Option<Vec<u8>>,
+    /// What a scan of the training scenes found: its mistakes are hard negatives.
+    pub candidates: Vec<Candidate>,
     /// Gets `checkpoint.safetensors`, `best.safetensors`, `last.safetensors`, `history.csv`.
     pub out: PathBuf,
     /// The command line, for the weights' provenance.
@@ -97,12 +99,12 @@ pub const EPOCH_HEADER: [&str; 10] = [
 /// If a scene or a file cannot be read or written, or the device is lost.
 pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) -> Result<u64> {
     let train = &job.settings.train;
-    let scenes = open_all(&job.scenes, job)?;
+    let mut scenes = open_all(&job.scenes, job)?;
     let validation = open_all(&job.validation, job)?;
+    give_candidates(job, &mut scenes)?;
     std::fs::create_dir_all(&job.out).with_context(|| format!("cannot make {}", job.out.display()))?;
-    let sampler = Sampler::new(&scenes, train.seed, train.crop_px, train.impact_share)?;
-    let held_out =
-        Sampler::new(&validation, train.seed, train.crop_px, train.impact_share).context("validation")?;
+    let sampler = Sampler::new(&scenes, train)?;
+    let held_out = Sampler::new(&validation, train).context("validation")?;
 
     let run_id = run_id(job)?;
     let place = job.out.join("checkpoint.safetensors");
@@ -158,6 +160,21 @@ fn open_all(pairs: &[Pair], job: &TrainJob) -> Result<Vec<TrainingScene>> {
     pairs.iter().map(|pair| TrainingScene::open(&pair.image, &pair.mask, input)).collect()
 }
 
+/// Hands each training scene its candidates.
+fn give_candidates(job: &TrainJob, scenes: &mut [TrainingScene]) -> Result<()> {
+    for candidate in &job.candidates {
+        ensure!(
+            job.scenes.iter().any(|pair| pair.name == candidate.scene),
+            "the hard negatives name {}, which is no training scene: scan the training scenes only",
+            candidate.scene
+        );
+    }
+    for (pair, scene) in job.scenes.iter().zip(scenes) {
+        scene.add_candidates(job.candidates.iter().filter(|candidate| candidate.scene == pair.name));
+    }
+    Ok(())
+}
+
 fn begin(job: &TrainJob, run_id: String) -> Result<Checkpoint> {
     let mut state = fresh(job, run_id);
     if let Some(bytes) = &job.from {
@@ -196,7 +213,8 @@ fn fresh(job: &TrainJob, run_id: String) -> Checkpoint {
 
 /// What the checkpoint must agree on to be gone on from.
 fn run_id(job: &TrainJob) -> Result<String> {
-    let text = serde_json::to_string(&(&job.settings, &job.scenes, &job.validation, from_id(job)))?;
+    let text =
+        serde_json::to_string(&(&job.settings, &job.scenes, &job.validation, from_id(job), &job.candidates))?;
     Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
 }
 
@@ -248,6 +266,7 @@ fn keep(job: &TrainJob, state: &mut Checkpoint, epoch: &Epoch) -> Result<()> {
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("started_from", from_id(job).unwrap_or_else(|| "random weights".into())),
         ("epoch", serde_json::to_string(epoch)?),
+        ("candidates_given", job.candidates.len().to_string()),
         ("training_scenes", names(&job.scenes)),
         ("validation_scenes", names(&job.validation)),
     ];
