@@ -32,6 +32,7 @@ fn main() -> anyhow::Result<()> {
             shards: 1,
             settings,
             weights_id: String::new(),
+            masks: false,
             command: Vec::new(),
             scheduler: Vec::new(),
         };

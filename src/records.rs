@@ -221,6 +221,50 @@ pub struct TimingRow {
     pub device: String,
 }
 
+/// Squared error of the probabilities of ground pixels against a mask, as exact integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PixelError {
+    /// Pixels that are not no-data.
+    pub pixels: u64,
+    /// Of those, impact in the mask.
+    pub truth_px: u64,
+    /// Sum of the squared differences, each between 0..=255 and 0 or 255.
+    pub squared: u64,
+}
+
+impl PixelError {
+    /// Takes in a row of the scene, its mask and its probabilities.
+    pub fn add_row(&mut self, pixels: &[u8], mask: &[u8], probabilities: &[u8]) {
+        for ((_, &m), &p) in pixels.iter().zip(mask).zip(probabilities).filter(|((v, _), _)| **v != 0) {
+            let impact = m != 0;
+            let off = u64::from(if impact { 255 - p } else { p });
+            self.pixels += 1;
+            self.truth_px += u64::from(impact);
+            self.squared += off * off;
+        }
+    }
+
+    /// Both added.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            pixels: self.pixels + other.pixels,
+            truth_px: self.truth_px + other.truth_px,
+            squared: self.squared + other.squared,
+        }
+    }
+
+    /// Mean squared error of the probabilities, %.
+    pub fn mse_percent(&self) -> f64 {
+        100.0 * self.squared as f64 / (255.0 * 255.0 * self.pixels as f64)
+    }
+
+    /// The same where no impact is ever predicted, %.
+    pub fn nothing_percent(&self) -> f64 {
+        100.0 * self.truth_px as f64 / self.pixels as f64
+    }
+}
+
 /// What a shard did to one scene, in `shard.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SceneOutcome {
@@ -238,6 +282,9 @@ pub struct SceneOutcome {
     pub failed: Option<String>,
     /// How its pixels lie on Mars, if the file says so.
     pub georef: Option<crate::geo::GeoRef>,
+    /// Against its mask, where the scan was told to look at it.
+    #[serde(default)]
+    pub pixel_error: Option<PixelError>,
 }
 
 /// `shard.json`: what was run, on what, and what came of it.

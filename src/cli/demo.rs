@@ -16,7 +16,7 @@ use crate::merge::{self, Merged};
 use crate::picture::{Mark, Overlay, Ring};
 use crate::plan::SceneList;
 use crate::raster::MappedScene;
-use crate::records::{Impact, TimingRow};
+use crate::records::{Impact, PixelError, TimingRow};
 use crate::scan::{ScanJob, scan_shard, shards_folder};
 use crate::score::{TrueImpact, count, matches, truth};
 use crate::space::ScenePx;
@@ -63,6 +63,7 @@ pub fn run(args: &Args) -> Result<Done> {
         counts.false_positives,
         counts.precision()
     );
+    print_error(&merged);
     print_times(&args.out, &merged)?;
     draw(&args.out, &candidates, impacts, &pairs)?;
     for file in ["catalogue.csv", "overlay.png", "report.html"] {
@@ -87,6 +88,7 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
         shards: SHARDS,
         settings,
         weights_id,
+        masks: true,
         command: std::env::args().collect(),
         scheduler: Vec::new(),
     };
@@ -130,6 +132,16 @@ fn print_table(candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, us
             println!("{:>31} | {}", "false positive", line(candidate));
         }
     }
+}
+
+fn print_error(merged: &Merged) {
+    let scenes = merged.manifests.iter().flat_map(|manifest| &manifest.scenes);
+    let error = scenes.filter_map(|s| s.pixel_error).fold(PixelError::default(), |sum, e| sum.plus(&e));
+    println!(
+        "mean squared error of the probabilities {:.3} %; of predicting nothing {:.3} %",
+        error.mse_percent(),
+        error.nothing_percent()
+    );
 }
 
 fn print_times(out: &Path, merged: &Merged) -> Result<()> {

@@ -8,12 +8,12 @@ use clap::Args as ClapArgs;
 
 use super::Done;
 use crate::merge::shard_manifests;
-use crate::records::Impact;
+use crate::records::{Impact, PixelError};
 use crate::score::{Counts, count, truth};
 use crate::space::ScenePx;
 use crate::table::{read_rows, write_whole};
 
-/// Score a catalogue against truth tables or masks, impact by impact.
+/// Score a catalogue against truth tables or masks, impact by impact, and its probabilities pixel by pixel.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Example:\n  marscan eval --catalogue found/catalogue.csv --truth scenes/ --sweep")]
 pub struct Args {
@@ -42,6 +42,8 @@ pub struct Args {
 struct Area {
     valid_px: f64,
     km2: f64,
+    /// Where the scan looked at the masks.
+    error: PixelError,
 }
 
 /// Prints counts a scene and in all.
@@ -58,17 +60,32 @@ pub fn run(args: &Args) -> Result<Done> {
     anyhow::ensure!(!truth.is_empty(), "none of the scenes in {} was scanned", args.truth.display());
     let counts = count(&catalogue, &truth, args.min_score);
     println!(
-        "{:28} {:>6} {:>6} {:>6} {:>10} {:>7} {:>6} {:>11} {:>7}",
-        "scene", "truth", "found", "false", "precision", "recall", "F1", "false/1000km2", "/Mpx"
+        "{:28} {:>6} {:>6} {:>6} {:>10} {:>7} {:>6} {:>13} {:>7} {:>7} {:>9}",
+        "scene",
+        "truth",
+        "found",
+        "false",
+        "precision",
+        "recall",
+        "F1",
+        "false/1000km2",
+        "/Mpx",
+        "MSE %",
+        "nothing %"
     );
     let (mut total, mut whole) = (Counts::default(), Area::default());
     for (scene, counts) in &counts {
         let area = areas.get(scene).copied().unwrap_or_default();
         print(scene, counts, area);
         total = total.plus(counts);
-        whole = Area { valid_px: whole.valid_px + area.valid_px, km2: whole.km2 + area.km2 };
+        whole.valid_px += area.valid_px;
+        whole.km2 += area.km2;
+        whole.error = whole.error.plus(&area.error);
     }
     print("all", &total, whole);
+    if whole.error.pixels == 0 {
+        println!("no mean squared error: scan with --masks, and a scene list that names the masks");
+    }
     if args.sweep {
         println!("lowest score  found  false  precision  recall     F1  false/1000km2");
         for step in 10..20 {
@@ -92,8 +109,9 @@ pub fn run(args: &Args) -> Result<Done> {
 }
 
 fn print(scene: &str, counts: &Counts, area: Area) {
+    let percent = |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{value:.4}") };
     println!(
-        "{scene:28} {:6} {:6} {:6} {:10.3} {:7.3} {:6.3} {:13.2} {:7.3}",
+        "{scene:28} {:6} {:6} {:6} {:10.3} {:7.3} {:6.3} {:13.2} {:7.3} {:>7} {:>9}",
         counts.truth,
         counts.found,
         counts.false_positives,
@@ -101,7 +119,9 @@ fn print(scene: &str, counts: &Counts, area: Area) {
         counts.recall(),
         counts.f1(),
         per(counts.false_positives, area.km2 / 1000.0),
-        per(counts.false_positives, area.valid_px / 1e6)
+        per(counts.false_positives, area.valid_px / 1e6),
+        percent(area.error.mse_percent()),
+        percent(area.error.nothing_percent())
     );
 }
 
@@ -117,6 +137,7 @@ fn areas(folder: &Path, m_per_px: f64) -> Result<BTreeMap<String, Area>> {
             scene.georef.map_or(m_per_px, |georef| georef.metres_per_px(ScenePx { row: 0.0, col: 0.0 }));
         let area = areas.entry(scene.scene).or_default();
         area.valid_px += scene.valid_px as f64;
+        area.error = area.error.plus(&scene.pixel_error.unwrap_or_default());
         area.km2 += scene.valid_px as f64 * side_m * side_m / 1e6;
     }
     Ok(areas)

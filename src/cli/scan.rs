@@ -45,6 +45,9 @@ pub struct Args {
     /// Threads; all processors unless said otherwise
     #[arg(long)]
     threads: Option<usize>,
+    /// Hold every pixel against the list's masks, for the mean squared error that `eval` prints
+    #[arg(long)]
+    masks: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -66,6 +69,7 @@ pub fn run(args: &Args) -> Result<Done> {
         shards,
         settings,
         weights_id,
+        masks: args.masks,
         command: env::args().collect(),
         scheduler: kept(|name| env::var(name).ok()),
     };

@@ -51,6 +51,11 @@ pub struct InputSettings {
     pub valid_max: u16,
 }
 
+impl InputSettings {
+    /// For a mask: whatever is not zero counts.
+    pub const MASK: Self = Self { valid_min: 1, valid_max: u16::MAX };
+}
+
 /// How a scene is scanned, and which blobs are impacts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

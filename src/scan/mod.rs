@@ -33,6 +33,8 @@ pub struct ScanJob {
     pub settings: Settings,
     /// blake3 of the weights; empty without a network.
     pub weights_id: String,
+    /// Whether every pixel is held against the list's masks.
+    pub masks: bool,
     /// The command line, for the manifest.
     pub command: Vec<String>,
     /// Scheduler variables, for the manifest.

@@ -4,6 +4,7 @@
 //! the same time. An error travels with its scene.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
@@ -12,12 +13,13 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::infer::{BandInference, ProbBand};
 use super::{Event, PeakMemory, ScanJob};
+use crate::config::InputSettings;
 use crate::detect::Segmenter;
 use crate::detect::components::{LabelledBand, label_band};
 use crate::fault::DeviceLost;
 use crate::geo::GeoRef;
 use crate::raster::{MappedScene, Rows};
-use crate::records::{Band, Shard};
+use crate::records::{Band, PixelError, Shard};
 use crate::tile::TileGrid;
 use crate::timing::BandClock;
 
@@ -37,6 +39,8 @@ pub struct SceneFindings {
     pub valid_px: u64,
     /// Through the network.
     pub computed_px: u64,
+    /// Against its mask, where that is looked at.
+    pub pixel_error: Option<PixelError>,
     /// Why it failed.
     pub failed: Option<String>,
     /// From its header.
@@ -57,14 +61,30 @@ pub struct Findings {
 struct Read {
     band: Band,
     clock: BandClock,
-    /// The scene, its rows of this band with their halo, and valid pixels of the band; or why not.
-    content: Result<(Arc<MappedScene>, Rows, u64)>,
+    content: Result<BandRows>,
+}
+
+/// A band as it was read.
+struct BandRows {
+    scene: Arc<MappedScene>,
+    /// The band and its halo.
+    rows: Rows,
+    /// The band, where masks are looked at.
+    mask: Option<Rows>,
+    /// Of the band.
+    valid_px: u64,
+}
+
+/// A scene and its mask.
+struct Opened {
+    scene: Arc<MappedScene>,
+    mask: Option<Arc<MappedScene>>,
 }
 
 struct Inferred {
     band: Band,
     clock: BandClock,
-    content: Result<(Arc<MappedScene>, ProbBand, u64)>,
+    content: Result<(BandRows, ProbBand)>,
 }
 
 /// Runs the bands of `shard`.
@@ -102,7 +122,7 @@ fn level(probability: f64) -> u8 {
 }
 
 fn read(job: &ScanJob, shard: &Shard, halo_px: u32, began: Instant, next: &SyncSender<Read>) {
-    let mut opened: Option<(usize, Result<Arc<MappedScene>, String>)> = None;
+    let mut opened: Option<(usize, Result<Opened, String>)> = None;
     for &band in &shard.bands {
         let mut clock = BandClock::start(began);
         if opened.as_ref().is_none_or(|(scene, _)| *scene != band.scene) {
@@ -110,11 +130,11 @@ fn read(job: &ScanJob, shard: &Shard, halo_px: u32, began: Instant, next: &SyncS
             clock.stage("open", 0, 0, 0);
         }
         let content = match &opened {
-            Some((_, Ok(scene))) => read_band(scene, band, u64::from(halo_px)),
+            Some((_, Ok(opened))) => read_band(opened, band, u64::from(halo_px)),
             Some((_, Err(why))) => Err(anyhow!("{why}")),
             None => Err(anyhow!("no scene is open")),
         };
-        if let Ok((scene, rows, _)) = &content {
+        if let Ok(BandRows { scene, rows, .. }) = &content {
             let cols = scene.header().cols;
             let stage = if scene.is_direct() { "read" } else { "decode" };
             let range = rows.range();
@@ -127,7 +147,7 @@ fn read(job: &ScanJob, shard: &Shard, halo_px: u32, began: Instant, next: &SyncS
     }
 }
 
-fn open(job: &ScanJob, index: usize) -> Result<Arc<MappedScene>> {
+fn open(job: &ScanJob, index: usize) -> Result<Opened> {
     let record = &job.scenes.records[index];
     let scene = MappedScene::open(&job.scenes.path(record), job.settings.input)?;
     let header = scene.header();
@@ -140,15 +160,30 @@ fn open(job: &ScanJob, index: usize) -> Result<Arc<MappedScene>> {
         record.rows,
         record.cols
     );
-    Ok(scene)
+    let mask = if job.masks { job.scenes.mask(record) } else { None };
+    let mask = mask.map(|path| open_mask(&path, header.rows, header.cols)).transpose()?;
+    Ok(Opened { scene, mask })
+}
+
+fn open_mask(path: &Path, rows: u64, cols: u64) -> Result<Arc<MappedScene>> {
+    let mask = MappedScene::open(path, InputSettings::MASK)?;
+    let (mask_rows, mask_cols) = (mask.header().rows, mask.header().cols);
+    ensure!(
+        (mask_rows, mask_cols) == (rows, cols),
+        "the mask {} has {mask_rows} rows and {mask_cols} columns, its scene {rows} and {cols}",
+        path.display()
+    );
+    Ok(mask)
 }
 
 /// The rows of a band and its halo, every page of it fetched, and the band's valid pixels.
-fn read_band(scene: &Arc<MappedScene>, band: Band, halo: u64) -> Result<(Arc<MappedScene>, Rows, u64)> {
+fn read_band(opened: &Opened, band: Band, halo: u64) -> Result<BandRows> {
+    let scene = Arc::clone(&opened.scene);
     let range = band.row0.saturating_sub(halo)..(band.row1 + halo).min(scene.header().rows);
     let rows = scene.rows(range)?;
     let valid_px = (band.row0..band.row1).map(|row| valid(rows.row(row))).sum();
-    Ok((Arc::clone(scene), rows, valid_px))
+    let mask = opened.mask.as_ref().map(|mask| mask.rows(band.row0..band.row1)).transpose()?;
+    Ok(BandRows { scene, rows, mask, valid_px })
 }
 
 /// Pixels that are not no-data; in blocks short enough to count in bytes.
@@ -166,10 +201,10 @@ fn infer(
     for Read { band, mut clock, content } in bands {
         clock.stage("wait", 0, 0, 0);
         let cols = job.scenes.records[band.scene].cols;
-        let content = content.and_then(|(scene, rows, valid_px)| {
-            let answer = inference.run(band.row0, band.row1, cols, &rows)?;
+        let content = content.and_then(|read| {
+            let answer = inference.run(band.row0, band.row1, cols, &read.rows)?;
             clock.stage("infer", 0, answer.computed_px, answer.windows);
-            Ok((scene, answer, valid_px))
+            Ok((read, answer))
         });
         if let Err(why) = &content
             && why.is::<DeviceLost>()
@@ -199,11 +234,15 @@ fn label(
         scene.pixels += pixels;
         scene.rows.push((band.row0, band.row1));
         match content.with_context(|| format!("rows {} to {}", band.row0, band.row1)) {
-            Ok((file, answer, valid_px)) => {
-                scene.valid_px += valid_px;
+            Ok((read, answer)) => {
+                scene.valid_px += read.valid_px;
                 scene.computed_px += answer.computed_px;
-                scene.georef = file.header().georef;
-                scene.file = Some(file);
+                scene.georef = read.scene.header().georef;
+                if let Some(mask) = &read.mask {
+                    let error = scene.pixel_error.get_or_insert_default();
+                    hold_against(mask, &read.rows, band, &answer.probabilities, error);
+                }
+                scene.file = Some(read.scene);
                 scene.bands.push(label_band(band.row0, record.cols as usize, &answer.probabilities, level));
                 clock.stage("label", 0, pixels, 0);
             }
@@ -220,4 +259,12 @@ fn label(
         watch(Event::Band { pixels });
     }
     findings
+}
+
+/// Adds a band's squared error against its mask.
+fn hold_against(mask: &Rows, rows: &Rows, band: Band, probabilities: &[u8], error: &mut PixelError) {
+    let cols = probabilities.len() / (band.row1 - band.row0) as usize;
+    for (row, line) in (band.row0..band.row1).zip(probabilities.chunks_exact(cols)) {
+        error.add_row(rows.row(row), mask.row(row), line);
+    }
 }

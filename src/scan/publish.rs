@@ -179,6 +179,7 @@ fn manifest(
         computed_px: scene.computed_px,
         failed: scene.failed,
         georef: scene.georef,
+        pixel_error: scene.pixel_error,
     };
     Ok(ShardManifest {
         shard: shard.index,

@@ -93,7 +93,7 @@ fn name(path: &Path) -> String {
 /// # Errors
 /// If it cannot be read.
 pub fn from_mask(path: &Path) -> Result<Vec<TrueImpact>> {
-    let mask = MappedScene::open(path, InputSettings { valid_min: 1, valid_max: u16::MAX })?;
+    let mask = MappedScene::open(path, InputSettings::MASK)?;
     let (rows, cols) = (mask.header().rows, mask.header().cols);
     let mut bands = Vec::new();
     for row0 in (0..rows).step_by(BAND_ROWS as usize) {

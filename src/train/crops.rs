@@ -36,10 +36,12 @@ impl TrainingScene {
     /// # Errors
     /// If one cannot be read, or their sizes differ.
     pub fn open(image: &Path, mask: &Path, input: InputSettings) -> Result<Self> {
-        let open =
-            |path: &Path| MappedScene::open(path, input).with_context(|| format!("scene {}", path.display()));
+        let open = |path: &Path, input| {
+            MappedScene::open(path, input).with_context(|| format!("scene {}", path.display()))
+        };
+        let (impacts, hard) = (Vec::new(), Vec::new());
         let mut scene =
-            Self { image: open(image)?, mask: open(mask)?, impacts: Vec::new(), hard: Vec::new() };
+            Self { image: open(image, input)?, mask: open(mask, InputSettings::MASK)?, impacts, hard };
         let sizes = [&scene.image, &scene.mask].map(|s| (s.header().rows, s.header().cols));
         ensure!(
             sizes[0] == sizes[1],

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use marscan::records::Impact;
+
 use crate::files::{bytes, fail, succeed, tiff};
 
 /// Draws a dark disc, or a bar, on grey ground.
@@ -149,4 +151,44 @@ fn the_network_too_gives_the_same_bytes_over_shards_threads_and_bands() {
     assert!(String::from_utf8_lossy(&wanted).lines().count() > 3, "nothing was found");
     assert!(scan("3", &["--window", "100", "--shards", "3", "--threads", "1"]) == wanted);
     assert!(scan("7", &["--window", "100", "--shards", "7", "--band-rows", "1"]) == wanted);
+    // Other windows round otherwise, by 1e-5: the same impacts, a pixel on the edge more or less.
+    let wanted = read(&wanted);
+    for window in ["64", "176"] {
+        let others = read(&scan(window, &["--window", window]));
+        assert_eq!(others.len(), wanted.len(), "windows of {window} px");
+        for (a, b) in wanted.iter().zip(&others) {
+            let off = (a.row_px - b.row_px).hypot(a.col_px - b.col_px);
+            assert!(
+                off < 0.1 && a.area_px.abs_diff(b.area_px) <= 1,
+                "windows of {window} px: {a:?} and {b:?}"
+            );
+        }
+    }
+}
+
+fn read(catalogue: &[u8]) -> Vec<Impact> {
+    csv::Reader::from_reader(catalogue).deserialize().map(Result::unwrap).collect()
+}
+
+#[test]
+fn the_squared_error_is_the_masks_whatever_the_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // No data, a false find, two right ones, a miss, ground.
+    let (pixels, mask) = ([0, 10, 10, 10, 200, 200], [255, 0, 255, 255, 255, 0]);
+    tiff(&folder.join("s.tif"), 6, &pixels.repeat(40));
+    tiff(&folder.join("s_gt.tif"), 6, &mask.repeat(40));
+    let list = folder.join("scenes.csv");
+    std::fs::write(&list, "file_name,height,width,mask\ns,40,6,s_gt.tif\n").unwrap();
+    for shards in ["1", "3"] {
+        let out = folder.join(shards);
+        let (list, out) = (list.to_str().unwrap(), out.to_str().unwrap());
+        let flags = ["--masks", "--settings", "threshold", "--window", "64", "--band-rows", "1"];
+        succeed(&[&["scan", "--scenes", list, "--out", out, "--shards", shards], &flags[..]].concat());
+        succeed(&["merge", out]);
+        let catalogue = format!("{out}/catalogue.csv");
+        let mask = folder.join("s_gt.tif");
+        let text = succeed(&["eval", "--catalogue", &catalogue, "--truth", mask.to_str().unwrap()]);
+        assert!(text.contains("40.0000   60.0000"), "{text}");
+    }
 }

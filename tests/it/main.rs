@@ -9,4 +9,5 @@ mod golden;
 mod layouts;
 mod rooms;
 mod synth;
+mod train;
 mod windows;

@@ -1,0 +1,63 @@
+//! Training data: what an earlier network mistook for an impact is shown again.
+
+use std::path::Path;
+
+use marscan::config::load;
+use marscan::train::crops::{Candidate, Sampler, TrainingScene};
+
+use crate::files::{fail, succeed, tiff};
+
+const COLS: usize = 300;
+
+/// Level ground with one bright pixel at (50, 60) and, in the mask, one impact around (200, 200).
+fn scene(folder: &Path) -> TrainingScene {
+    let mut pixels = vec![100; COLS * COLS];
+    pixels[50 * COLS + 60] = 200;
+    let inside = |k: usize| (k / COLS).abs_diff(200).max((k % COLS).abs_diff(200)) < 5;
+    let mask: Vec<u8> = (0..COLS * COLS).map(|k| u8::from(inside(k))).collect();
+    let (image, mask_path) = (folder.join("s.tif"), folder.join("s_gt.tif"));
+    tiff(&image, COLS, &pixels);
+    tiff(&mask_path, COLS, &mask);
+    TrainingScene::open(&image, &mask_path, load("unet1").unwrap().input).unwrap()
+}
+
+fn candidate(row_px: f64, col_px: f64) -> Candidate {
+    Candidate { scene: "s".into(), row_px, col_px }
+}
+
+#[test]
+fn mistakes_are_drawn_again_and_right_candidates_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = scene(folder.path());
+    scene.add_candidates(&[candidate(50.0, 60.0), candidate(201.3, 199.0)]);
+    let scenes = [scene];
+    let mut train = load("unet1").unwrap().train;
+    (train.crop_px, train.impact_share, train.hard_share) = (32, 0.25, 1.0);
+    let batch = Sampler::new(&scenes, &train).unwrap().batch(0, 40).unwrap();
+    let crops = batch.pixels.chunks(32 * 32).zip(batch.mask.chunks(32 * 32));
+    let (with_impact, without): (Vec<_>, Vec<_>) = crops.partition(|(_, mask)| mask.iter().any(|&m| m != 0));
+    assert_eq!((with_impact.len(), without.len()), (10, 30));
+    for (pixels, _) in without {
+        let ground = pixels.iter().filter(|v| **v != 0).min().unwrap();
+        assert!(pixels.iter().any(|v| v > ground), "a crop without the mistake");
+    }
+}
+
+#[test]
+fn hard_negatives_of_other_scenes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    let synth = ["synth", "--rows", "300", "--cols", "300", "--impacts", "3"];
+    for seed in ["1", "2"] {
+        succeed(&[&synth[..], &["--seed", seed, "--out", place]].concat());
+    }
+    let list = folder.path().join("scenes.csv");
+    succeed(&["info", place, "--scenes", list.to_str().unwrap()]);
+    let found = folder.path().join("found.csv");
+    std::fs::write(&found, "scene,row_px,col_px\nelsewhere,10,10\n").unwrap();
+    let [list, found] = [&list, &found].map(|path| path.to_str().unwrap());
+    let out = folder.path().join("out");
+    let train = ["train", "--scenes", list, "--hard-negatives", found, "--device", "cpu", "--out"];
+    let (_, message) = fail(&[&train[..], &[out.to_str().unwrap()]].concat());
+    assert!(message.contains("elsewhere, which is no training scene"), "{message}");
+}
