@@ -7,12 +7,14 @@ use std::fmt;
 use anyhow::Result;
 use burn::tensor::{Device, DeviceKind};
 
+use super::direct::instructions;
 use crate::fault::WrongUsage;
 
 /// A device, opened by the framework when it is first used.
 #[derive(Clone, Debug)]
 pub struct Chosen {
     pub(super) device: Device,
+    pub(super) is_cpu: bool,
     /// For logs and tables.
     pub name: String,
 }
@@ -67,7 +69,7 @@ pub fn devices() -> Vec<Listed> {
         choice: "cpu".into(),
         name: format!("{} threads", rayon::current_num_threads()),
         pci_address: None,
-        driver: "burn-flex".into(),
+        driver: instructions().into(),
         kind: Kind::Cpu,
         auto: false,
     };
@@ -108,7 +110,7 @@ pub fn devices() -> Vec<Listed> {
 /// [`WrongUsage`] if there is no such device; the message lists those there are.
 pub fn choose(choice: &str) -> Result<Chosen> {
     if choice == "cpu" {
-        return Ok(Chosen { device: Device::flex(), name: "cpu".into() });
+        return Ok(Chosen { device: Device::flex(), is_cpu: true, name: "cpu".into() });
     }
     let all = devices();
     let wanted = |listed: &&Listed| match choice {
@@ -124,7 +126,11 @@ pub fn choose(choice: &str) -> Result<Chosen> {
         let message = format!("--device {choice}: not on this machine, which has {}", there.join(", "));
         return Err(WrongUsage(message).into());
     };
-    Ok(Chosen { device: open(listed.kind), name: format!("{} {}", listed.choice, listed.name) })
+    Ok(Chosen {
+        device: open(listed.kind),
+        is_cpu: listed.kind == Kind::Cpu,
+        name: format!("{} {}", listed.choice, listed.name),
+    })
 }
 
 fn open(kind: Kind) -> Device {

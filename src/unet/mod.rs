@@ -4,6 +4,7 @@
 //! any Vulkan GPU, chosen at run time. A panic inside the framework ends here as an error.
 
 pub mod device;
+mod direct;
 pub mod layout;
 mod segment;
 mod trainer;
@@ -15,6 +16,7 @@ use crate::config::NetworkSettings;
 use crate::detect::Segmenter;
 
 pub use device::devices;
+pub use direct::DirectSegmenter;
 pub use segment::UnetSegmenter;
 pub use trainer::{CropBatch, StepOutcome, Trainer};
 pub use weights::Weights;
@@ -25,5 +27,10 @@ pub use weights::Weights;
 /// If the weights do not fit the network, or there is no such device.
 pub fn segmenter(network: &NetworkSettings, weights: &[u8], device: &str) -> Result<Box<dyn Segmenter>> {
     let weights = Weights::parse(&network.widths, weights).context("the weights cannot be used")?;
-    Ok(Box::new(UnetSegmenter::new(&weights, device::choose(device)?)?))
+    let chosen = device::choose(device)?;
+    Ok(if chosen.is_cpu {
+        Box::new(DirectSegmenter::new(&weights))
+    } else {
+        Box::new(UnetSegmenter::new(&weights, chosen)?)
+    })
 }

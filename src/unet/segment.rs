@@ -30,7 +30,7 @@ impl UnetSegmenter {
     /// # Errors
     /// [`DeviceLost`] if the device fails.
     pub fn new(weights: &Weights, chosen: Chosen) -> Result<Self> {
-        let Chosen { device, name } = chosen;
+        let Chosen { device, name, .. } = chosen;
         guarded(|| {
             let units = weights
                 .folded()

@@ -6,7 +6,7 @@ use marscan::config::NetworkSettings;
 use marscan::train::nadam::Nadam;
 use marscan::unet::device::choose;
 use marscan::unet::layout::{parameters, statistics};
-use marscan::unet::{CropBatch, Trainer, UnetSegmenter, Weights};
+use marscan::unet::{CropBatch, DirectSegmenter, Trainer, UnetSegmenter, Weights};
 use safetensors::SafeTensors;
 
 fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
@@ -39,15 +39,22 @@ fn drawn(widths: &[usize]) -> Vec<f32> {
     flat
 }
 
-/// Largest difference of the preset's probabilities from PyTorch's.
-fn difference(preset: &str, widths: &[usize], device: &str) -> f32 {
+/// Largest difference of the preset's probabilities from PyTorch's: of the framework's network on a device,
+/// or of the one without a framework.
+fn difference(preset: &str, widths: &[usize], device: Option<&str>) -> f32 {
     let bytes = std::fs::read(format!("tests/data/{preset}.golden.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let stats: Vec<f32> = statistics(widths).iter().flat_map(|(name, _)| floats(&file, name)).collect();
     let weights = Weights::from_flat(widths, &drawn(widths), &stats);
-    let network = UnetSegmenter::new(&weights, choose(device).unwrap()).unwrap();
     let input = file.tensor("input").unwrap();
-    let answer = network.probabilities(1, input.shape()[0], input.data()).unwrap();
+    let (side, pixels) = (input.shape()[0], input.data());
+    let answer = match device {
+        Some(device) => {
+            let network = UnetSegmenter::new(&weights, choose(device).unwrap()).unwrap();
+            network.probabilities(1, side, pixels).unwrap()
+        }
+        None => DirectSegmenter::new(&weights).probabilities(side, pixels).unwrap(),
+    };
     let wanted = floats(&file, "output");
     let spread = wanted.iter().fold(0.0f32, |m, v| m.max(*v)) - wanted.iter().fold(1.0f32, |m, v| m.min(*v));
     assert!(spread > 0.5, "{preset}: a golden file that tells nothing, spread {spread}");
@@ -57,9 +64,11 @@ fn difference(preset: &str, widths: &[usize], device: &str) -> f32 {
 #[test]
 fn probabilities_agree_with_pytorch_on_the_cpu() {
     for (preset, widths) in presets() {
-        let worst = difference(preset, widths, "cpu");
-        println!("{preset} on the CPU: largest difference from PyTorch {worst:.2e}");
-        assert!(worst < 1e-4, "{preset}: {worst}");
+        for device in [Some("cpu"), None] {
+            let worst = difference(preset, widths, device);
+            println!("{preset} on {device:?}: largest difference from PyTorch {worst:.2e}");
+            assert!(worst < 1e-4, "{preset}: {worst}");
+        }
     }
 }
 
@@ -70,7 +79,7 @@ fn probabilities_agree_with_pytorch_on_software_vulkan() {
         return;
     }
     for (preset, widths) in presets() {
-        let worst = difference(preset, widths, "software");
+        let worst = difference(preset, widths, Some("software"));
         println!("{preset} on software Vulkan: largest difference from PyTorch {worst:.2e}");
         assert!(worst < 1e-4, "{preset}: {worst}");
     }

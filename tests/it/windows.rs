@@ -4,7 +4,7 @@ use marscan::config::{load, shipped_weights};
 use marscan::dice::Dice;
 use marscan::tile::{TileGrid, halo_px};
 use marscan::unet::device::choose;
-use marscan::unet::{UnetSegmenter, Weights};
+use marscan::unet::{DirectSegmenter, UnetSegmenter, Weights};
 
 const SIDE: usize = 192;
 
@@ -14,7 +14,12 @@ fn picture() -> Vec<u8> {
 }
 
 /// The probabilities of the picture through windows of `window_px`, outside of it no data.
-fn through_windows(network: &UnetSegmenter, window_px: u32, halo: u32, picture: &[u8]) -> Vec<f32> {
+fn through_windows(
+    network: &mut dyn FnMut(usize, &[u8]) -> Vec<f32>,
+    window_px: u32,
+    halo: u32,
+    picture: &[u8],
+) -> Vec<f32> {
     let grid = TileGrid { window_px, halo_px: halo };
     let window = window_px as usize;
     let mut all = vec![0.0; SIDE * SIDE];
@@ -27,7 +32,7 @@ fn through_windows(network: &UnetSegmenter, window_px: u32, halo: u32, picture: 
                 *v = picture[row as usize * SIDE + col as usize];
             }
         }
-        let answer = network.probabilities(1, window, &pixels).unwrap();
+        let answer = network(window, &pixels);
         for row in core.row0..core.row1 {
             for col in core.col0..core.col1 {
                 let at = (row - core.row0 + u64::from(halo)) as usize * window
@@ -47,15 +52,22 @@ fn worst(a: &[f32], b: &[f32]) -> f32 {
 fn windows_of_any_size_give_the_probabilities_of_the_whole() {
     let widths = load("unet1").unwrap().network.widths;
     let weights = Weights::parse(&widths, shipped_weights("unet1").unwrap()).unwrap();
-    let network = UnetSegmenter::new(&weights, choose("cpu").unwrap()).unwrap();
+    let burn = UnetSegmenter::new(&weights, choose("cpu").unwrap()).unwrap();
+    let mut direct = DirectSegmenter::new(&weights);
+    let mut burn = |side, pixels: &[u8]| burn.probabilities(1, side, pixels).unwrap();
+    let mut direct = |side, pixels: &[u8]| direct.probabilities(side, pixels).unwrap();
     let (picture, halo) = (picture(), halo_px(&widths));
-    let whole = through_windows(&network, SIDE as u32 + 2 * halo, halo, &picture);
+    let whole = through_windows(&mut burn, SIDE as u32 + 2 * halo, halo, &picture);
     for window_px in [64, 100, 128, 176] {
-        let off = worst(&whole, &through_windows(&network, window_px, halo, &picture));
-        println!("windows of {window_px} px: largest difference {off:.1e}");
-        assert!(off < 1e-5, "windows of {window_px} px: {off}");
+        for (name, network) in
+            [("burn", &mut burn as &mut dyn FnMut(usize, &[u8]) -> _), ("direct", &mut direct)]
+        {
+            let off = worst(&whole, &through_windows(network, window_px, halo, &picture));
+            println!("{name}, windows of {window_px} px: largest difference {off:.1e}");
+            assert!(off < 1e-5, "{name}, windows of {window_px} px: {off}");
+        }
     }
     // The test can fail: with too small a halo the seams show.
-    let off = worst(&whole, &through_windows(&network, 64, halo - 16, &picture));
+    let off = worst(&whole, &through_windows(&mut burn, 64, halo - 16, &picture));
     assert!(off > 1e-3, "a halo of {} px would do: {off}", halo - 16);
 }
