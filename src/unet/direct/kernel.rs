@@ -1,8 +1,14 @@
 //! One row of a 3x3 convolution and what follows it, in the widest vectors the processor has.
 //!
 //! Sums of a few neighbouring pixels by [`BLOCK`] output channels stay in registers while 16 input channels
-//! of all nine places are added; then they rest in `scratch` until the next 16. The 18 KiB of weights that
-//! such a step needs stay in the first cache over a whole row.
+//! of all places are added; then they rest in `scratch` until the next 16. The weights that such a step needs
+//! stay in the first cache over a whole row.
+//!
+//! Where the input is a coarser picture with each pixel doubled, the three places of a row or column meet only
+//! two pixels: their weights are added beforehand, and nine products become four.
+
+// What is not inlined into the function made for certain vectors is compiled without them.
+#![allow(clippy::inline_always)]
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -10,31 +16,42 @@ use pulp::{Arch, Simd, WithSimd};
 pub const BLOCK: usize = 32;
 /// Input channels that are added before the sums leave the registers.
 pub const GROUP: usize = 16;
-/// Weights of one group: `[3, 3, GROUP, BLOCK]`.
-pub const GROUP_WEIGHTS: usize = 9 * GROUP * BLOCK;
+/// Weights of one place: `[GROUP, BLOCK]`.
+pub const PLACE: usize = GROUP * BLOCK;
 /// Pixels past a row's end that a tile may read or write.
 pub const SLACK_PX: usize = 14;
 
 /// A pixel's block of channels.
 pub type Lanes = [f32; BLOCK];
 
-/// [`GROUP`] input channels of the three rows around the output row, each with a pixel of border.
+/// Up to [`GROUP`] input channels around an output row, with their weights. Rows begin one pixel before the
+/// output row's first.
 #[derive(Clone, Copy)]
-pub struct GroupRows<'a> {
-    /// Above, at and below the output row.
-    pub rows: [&'a [Lanes]; 3],
+pub struct Group<'a> {
+    /// The input rows.
+    pub rows: Rows<'a>,
     /// First of the group in each block: 0 or [`GROUP`].
     pub first_lane: usize,
-    /// How many there are, at most [`GROUP`].
+    /// How many there are.
     pub lanes: usize,
+    /// [`PLACE`] a place.
+    pub weights: &'a [f32],
+}
+
+/// The input of an output row.
+#[derive(Clone, Copy)]
+pub enum Rows<'a> {
+    /// Above, at and below the output row; 3x3 places.
+    Same([&'a [Lanes]; 3]),
+    /// The two rows of the coarser picture that the output row meets; for even output columns 2x2 places,
+    /// then for odd ones. The output row begins at an even column.
+    Doubled([&'a [Lanes]; 2]),
 }
 
 /// A row of one output block: `elu(bias + sum of weights * input)`.
 pub struct ConvRow<'a, I> {
-    /// The input's groups.
+    /// The input.
     pub groups: I,
-    /// [`GROUP_WEIGHTS`] a group.
-    pub weights: &'a [f32],
     /// Of the output block.
     pub bias: &'a Lanes,
     /// Room for the row and [`SLACK_PX`].
@@ -57,7 +74,7 @@ pub fn instructions() -> &'static str {
     "without vectors"
 }
 
-impl<'a, I: Iterator<Item = GroupRows<'a>>> ConvRow<'a, I> {
+impl<'a, I: Iterator<Item = Group<'a>>> ConvRow<'a, I> {
     /// Computes the row.
     pub fn run(self) {
         #[cfg(target_arch = "x86_64")]
@@ -73,34 +90,33 @@ impl<'a, I: Iterator<Item = GroupRows<'a>>> ConvRow<'a, I> {
     }
 }
 
-impl<'a, I: Iterator<Item = GroupRows<'a>>> WithSimd for ConvRow<'a, I> {
+impl<'a, I: Iterator<Item = Group<'a>>> WithSimd for ConvRow<'a, I> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // As many pixels as there are registers for their sums, beside the weights and the input.
+        // As many pixels, an even number, as there are registers for their sums beside weights and input.
         match S::F32_LANES {
             16 => row::<S, _, 14, 2>(simd, self),
-            8 => row::<S, _, 3, 4>(simd, self),
-            4 => row::<S, _, 1, 8>(simd, self),
-            2 => row::<S, _, 1, 16>(simd, self),
-            _ => row::<S, _, 1, 32>(simd, self),
+            8 => row::<S, _, 2, 4>(simd, self),
+            4 => row::<S, _, 2, 8>(simd, self),
+            2 => row::<S, _, 2, 16>(simd, self),
+            _ => row::<S, _, 2, 32>(simd, self),
         }
     }
 }
 
 /// `PX` pixels at a time, a block being `VECTORS` vectors.
 #[inline(always)]
-fn row<'a, S: Simd, I: Iterator<Item = GroupRows<'a>>, const PX: usize, const VECTORS: usize>(
+fn row<'a, S: Simd, I: Iterator<Item = Group<'a>>, const PX: usize, const VECTORS: usize>(
     simd: S,
     conv: ConvRow<'a, I>,
 ) {
-    let ConvRow { groups, weights, bias, scratch, out } = conv;
+    let ConvRow { groups, bias, scratch, out } = conv;
     scratch.fill(*bias);
     let tiles = out.len().div_ceil(PX);
-    for (group, weights) in groups.zip(weights.chunks_exact(GROUP_WEIGHTS)) {
-        let weights = S::as_simd_f32s(weights).0;
-        let (first, lanes) = (group.first_lane.min(GROUP), group.lanes.min(GROUP));
+    for group in groups {
+        let weights = S::as_simd_f32s(group.weights).0;
         for (tile, resting) in scratch.chunks_exact_mut(PX).take(tiles).enumerate() {
             let resting = S::as_mut_simd_f32s(resting.as_flattened_mut()).0;
             let mut sums = [[simd.splat_f32s(0.0); VECTORS]; PX];
@@ -109,14 +125,22 @@ fn row<'a, S: Simd, I: Iterator<Item = GroupRows<'a>>, const PX: usize, const VE
                     sums[p][j] = resting[p * VECTORS + j];
                 }
             }
-            for (place, weights) in weights.chunks_exact(GROUP * VECTORS).enumerate() {
-                let from = tile * PX + place % 3;
-                let pixels = &group.rows[place / 3][from..from + PX];
-                for (lane, weights) in weights.chunks_exact(VECTORS).take(lanes).enumerate() {
-                    for p in 0..PX {
-                        let value = simd.splat_f32s(pixels[p][first + lane]);
-                        for j in 0..VECTORS {
-                            sums[p][j] = simd.mul_add_e_f32s(value, weights[j], sums[p][j]);
+            let places = weights.chunks_exact(GROUP * VECTORS).enumerate();
+            match group.rows {
+                Rows::Same(rows) => {
+                    for (place, weights) in places {
+                        let pixels = &rows[place / 3][tile * PX + place % 3..];
+                        add::<S, PX, VECTORS, 0, 1>(simd, &mut sums, pixels, &group, weights);
+                    }
+                }
+                Rows::Doubled(rows) => {
+                    for (place, weights) in places {
+                        let odd = place / 4;
+                        let pixels = &rows[place / 2 % 2][tile * PX / 2 + odd + place % 2..];
+                        if odd == 0 {
+                            add::<S, PX, VECTORS, 0, 2>(simd, &mut sums, pixels, &group, weights);
+                        } else {
+                            add::<S, PX, VECTORS, 1, 2>(simd, &mut sums, pixels, &group, weights);
                         }
                     }
                 }
@@ -131,6 +155,27 @@ fn row<'a, S: Simd, I: Iterator<Item = GroupRows<'a>>, const PX: usize, const VE
     let sums = S::as_simd_f32s(scratch[..out.len()].as_flattened()).0;
     for (out, &sum) in S::as_mut_simd_f32s(out.as_flattened_mut()).0.iter_mut().zip(sums) {
         *out = elu(simd, sum);
+    }
+}
+
+/// Adds one place of one group to every `STEP`th pixel's sums, from the pixel `FIRST` on.
+#[inline(always)]
+fn add<S: Simd, const PX: usize, const VECTORS: usize, const FIRST: usize, const STEP: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; VECTORS]; PX],
+    pixels: &[Lanes],
+    group: &Group<'_>,
+    weights: &[S::f32s],
+) {
+    let (first, pixels) = (group.first_lane.min(GROUP), &pixels[..PX / STEP]);
+    for (lane, weights) in weights.chunks_exact(VECTORS).take(group.lanes.min(GROUP)).enumerate() {
+        for p in 0..PX / STEP {
+            let value = simd.splat_f32s(pixels[p][first + lane]);
+            for j in 0..VECTORS {
+                let sum = &mut sums[FIRST + STEP * p][j];
+                *sum = simd.mul_add_e_f32s(value, weights[j], *sum);
+            }
+        }
     }
 }
 
@@ -158,42 +203,54 @@ fn elu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stdout)]
 mod tests {
     use super::*;
     use crate::dice::Dice;
 
-    const COLS: usize = 45;
+    const COLS: usize = 44;
+    type Conv<'a> = ConvRow<'a, std::array::IntoIter<Group<'a>, 2>>;
 
-    /// Two groups of a row, the second of 3 channels only, through the vectors that `with` takes.
-    fn through(with: impl FnOnce(ConvRow<'_, std::array::IntoIter<GroupRows<'_>, 2>>)) -> Vec<Lanes> {
+    /// A group on rows as they are and one of 3 channels on doubled ones, through the vectors of `with`.
+    fn through(with: impl FnOnce(Conv<'_>)) -> Vec<Lanes> {
         let mut dice = Dice::new(9, &[]);
         let mut draw = |count| -> Vec<f32> { (0..count).map(|_| dice.unit() as f32 * 2.0 - 1.0).collect() };
-        let (weights, pixels) = (draw(2 * GROUP_WEIGHTS), draw(3 * (COLS + 2 + SLACK_PX) * BLOCK));
+        let wide = COLS + 2 + SLACK_PX;
+        let (weights, pixels) = (draw(17 * PLACE), draw(5 * wide * BLOCK));
         let pixels: &[Lanes] = pixels.as_chunks().0;
-        let lines = [0, 1, 2].map(|row| &pixels[row * (COLS + 2 + SLACK_PX)..][..COLS + 2 + SLACK_PX]);
+        let line = |row: usize| &pixels[row * wide..][..wide];
+        let (same, doubled) = (Rows::Same([0, 1, 2].map(line)), Rows::Doubled([3, 4].map(line)));
+        let (first, second) = weights.split_at(9 * PLACE);
+        let groups = [(same, 0, GROUP, first), (doubled, GROUP, 3, second)];
         let groups =
-            [(0, GROUP), (GROUP, 3)].map(|(first_lane, lanes)| GroupRows { rows: lines, first_lane, lanes });
+            groups.map(|(rows, first_lane, lanes, weights)| Group { rows, first_lane, lanes, weights });
         let bias = std::array::from_fn(|lane| lane as f32 * 0.1 - 2.0);
         let mut out = vec![[0.0; BLOCK]; COLS];
         let scratch = &mut vec![[0.0; BLOCK]; COLS + SLACK_PX];
-        with(ConvRow { groups: groups.into_iter(), weights: &weights, bias: &bias, scratch, out: &mut out });
+        with(ConvRow { groups: groups.into_iter(), bias: &bias, scratch, out: &mut out });
         out
     }
 
     /// The definition, in f64.
-    fn plainly(conv: ConvRow<'_, std::array::IntoIter<GroupRows<'_>, 2>>) {
+    fn plainly(conv: Conv<'_>) {
         let groups: Vec<_> = conv.groups.collect();
+        let term = |group: &Group<'_>, place: usize, pixel: &Lanes, output: usize| -> f64 {
+            let weight = |lane| f64::from(group.weights[(place * GROUP + lane) * BLOCK + output]);
+            (0..group.lanes).map(|lane| weight(lane) * f64::from(pixel[group.first_lane + lane])).sum()
+        };
         for (col, out) in conv.out.iter_mut().enumerate() {
             for (output, out) in out.iter_mut().enumerate() {
                 let mut sum = f64::from(conv.bias[output]);
-                for (g, group) in groups.iter().enumerate() {
-                    for place in 0..9 {
-                        for lane in 0..group.lanes {
-                            let weight = conv.weights[((g * 9 + place) * GROUP + lane) * BLOCK + output];
-                            let input = group.rows[place / 3][col + place % 3][group.first_lane + lane];
-                            sum += f64::from(weight) * f64::from(input);
-                        }
-                    }
+                for group in &groups {
+                    sum += match group.rows {
+                        Rows::Same(rows) => (0..9)
+                            .map(|place| term(group, place, &rows[place / 3][col + place % 3], output))
+                            .sum::<f64>(),
+                        Rows::Doubled(rows) => (0..4)
+                            .map(|k| (k / 2, col / 2 + col % 2 + k % 2, 4 * (col % 2) + k))
+                            .map(|(row, from, place)| term(group, place, &rows[row][from], output))
+                            .sum(),
+                    };
                 }
                 *out = if sum > 0.0 { sum } else { sum.exp_m1() } as f32;
             }

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 pub use self::kernel::instructions;
-use self::kernel::{BLOCK, ConvRow, GROUP, GROUP_WEIGHTS, GroupRows, Lanes, SLACK_PX};
+use self::kernel::{BLOCK, ConvRow, GROUP, Group, Lanes, PLACE, Rows, SLACK_PX};
 use super::weights::{FoldedConv, Weights};
 use crate::detect::{Segmenter, WindowBatch};
 use crate::tile::{halo_px, multiple_px};
@@ -61,76 +61,113 @@ impl Plane {
             }
         });
     }
+}
 
-    /// Each pixel of `coarse` four times.
-    fn double(&mut self, coarse: &Self, margin: usize) {
-        let margin = margin / 2;
-        self.par_rows(2 * margin).for_each(|(block, row, out)| {
-            let from = &coarse.row(block, row / 2 + 1)[1 + margin..];
-            for (out, value) in out.chunks_mut(2).zip(from) {
-                out.fill(*value);
-            }
-        });
+/// Some input channels of a convolution, and one output block's weights for them.
+struct Packed {
+    /// Whether they come from the level below, where each pixel counts as four.
+    doubled: bool,
+    block: usize,
+    first_lane: usize,
+    lanes: usize,
+    /// [`PLACE`]s; of a doubled source those of even output rows, then those of odd ones.
+    weights: Vec<f32>,
+}
+
+impl Packed {
+    /// What output row `row` needs of it, from column `margin` on.
+    fn group<'a>(
+        &'a self,
+        doubled: Option<&'a Plane>,
+        same: &'a Plane,
+        row: usize,
+        margin: usize,
+    ) -> Group<'a> {
+        let (rows, weights) = if let Some(plane) = doubled.filter(|_| self.doubled) {
+            let half = self.weights.len() / 2;
+            let line = |down| &plane.row(self.block, row.div_ceil(2) + down)[margin / 2..];
+            (Rows::Doubled([0, 1].map(line)), &self.weights[row % 2 * half..][..half])
+        } else {
+            let line = |down| &same.row(self.block, row + down)[margin..];
+            (Rows::Same([0, 1, 2].map(line)), &self.weights[..])
+        };
+        Group { rows, first_lane: self.first_lane, lanes: self.lanes, weights }
     }
 }
 
-/// A 3x3 convolution over the channels of one or two planes, with its batch norm and ELU.
+/// A 3x3 convolution with its batch norm and ELU.
 struct Conv {
-    /// Where each group of input channels is: source, block, first lane, lanes.
-    groups: Vec<(usize, usize, usize, usize)>,
-    /// `[output block][group][3][3][GROUP][BLOCK]`.
-    weights: Vec<f32>,
+    /// `[output block][group]`.
+    blocks: Vec<Vec<Packed>>,
     /// `[output block]`.
     bias: Vec<Lanes>,
 }
 
 impl Conv {
-    /// `sources` has the channels of each plane it reads.
-    fn new(conv: &FoldedConv, sources: &[usize]) -> Self {
+    /// The first `doubled` input channels come from the level below.
+    fn new(conv: &FoldedConv, doubled: usize) -> Self {
         let [inputs, outputs] = conv.channels;
-        let blocks = outputs.div_ceil(BLOCK);
-        let (mut groups, mut first_inputs, mut input) = (Vec::new(), Vec::new(), 0);
-        for (source, &channels) in sources.iter().enumerate() {
-            for channel in (0..channels).step_by(GROUP) {
-                let lanes = GROUP.min(channels - channel);
-                groups.push((source, channel / BLOCK, channel % BLOCK, lanes));
-                first_inputs.push(input + channel);
-            }
-            input += channels;
-        }
-        let mut weights = vec![0.0; blocks * groups.len() * GROUP_WEIGHTS];
-        let mut bias = vec![[0.0; BLOCK]; blocks];
-        for output in 0..outputs {
-            let (block, out_lane) = (output / BLOCK, output % BLOCK);
-            bias[block][out_lane] = conv.bias[output];
-            for (g, (&first, &(.., lanes))) in first_inputs.iter().zip(&groups).enumerate() {
-                for lane in 0..lanes {
-                    for place in 0..9 {
-                        let to = (((block * groups.len() + g) * 9 + place) * GROUP + lane) * BLOCK + out_lane;
-                        weights[to] = conv.weight[(output * inputs + first + lane) * 9 + place];
-                    }
+        let mut bias = vec![[0.0; BLOCK]; outputs.div_ceil(BLOCK)];
+        bias.as_flattened_mut()[..outputs].copy_from_slice(&conv.bias);
+        let sources = [(true, 0, doubled), (false, doubled, inputs - doubled)];
+        let pack = |block: usize| {
+            let mut groups = Vec::new();
+            for (doubled, first_input, channels) in sources {
+                for channel in (0..channels).step_by(GROUP) {
+                    let lanes = GROUP.min(channels - channel);
+                    let weights = pack(conv, doubled, block, first_input + channel, lanes);
+                    let (block, first_lane) = (channel / BLOCK, channel % BLOCK);
+                    groups.push(Packed { doubled, block, first_lane, lanes, weights });
                 }
             }
-        }
-        Self { groups, weights, bias }
+            groups
+        };
+        Self { blocks: (0..bias.len()).map(pack).collect(), bias }
     }
 
-    fn run(&self, sources: &[&Plane], out: &mut Plane, margin: usize) {
+    /// Computes what is at least `margin` from every side of `out`; with a doubled source the margin is even.
+    fn run(&self, doubled: Option<&Plane>, same: &Plane, out: &mut Plane, margin: usize) {
         let scratch_px = out.cols + SLACK_PX;
-        let per_block = self.groups.len() * GROUP_WEIGHTS;
         out.par_rows(margin).for_each_init(
             || vec![[0.0; BLOCK]; scratch_px],
             |scratch, (block, row, out)| {
-                let groups = self.groups.iter().map(|&(source, block, first_lane, lanes)| GroupRows {
-                    rows: [0, 1, 2].map(|down| &sources[source].row(block, row + down)[margin..]),
-                    first_lane,
-                    lanes,
-                });
-                let weights = &self.weights[block * per_block..][..per_block];
-                ConvRow { groups, weights, bias: &self.bias[block], scratch, out }.run();
+                let groups = self.blocks[block].iter().map(|packed| packed.group(doubled, same, row, margin));
+                ConvRow { groups, bias: &self.bias[block], scratch, out }.run();
             },
         );
     }
+}
+
+/// The places of a row or column, of a doubled source, that meet its first and its second pixel.
+const MEET: [[std::ops::Range<usize>; 2]; 2] = [[0..1, 1..3], [0..2, 2..3]];
+
+/// Weights of `lanes` input channels from `first` on for one output block, as the kernel wants them.
+fn pack(conv: &FoldedConv, doubled: bool, block: usize, first: usize, lanes: usize) -> Vec<f32> {
+    let [inputs, outputs] = conv.channels;
+    let mut packed = Vec::new();
+    let mut place = |rows: std::ops::Range<usize>, cols: std::ops::Range<usize>| {
+        let from = packed.len();
+        packed.resize(from + PLACE, 0.0);
+        for lane in 0..lanes {
+            for output in block * BLOCK..outputs.min((block + 1) * BLOCK) {
+                let at = (output * inputs + first + lane) * 9;
+                let weight = |row| cols.clone().map(move |col| f64::from(conv.weight[at + 3 * row + col]));
+                let sum: f64 = rows.clone().flat_map(weight).sum();
+                packed[from + lane * BLOCK + output % BLOCK] = sum as f32;
+            }
+        }
+    };
+    if doubled {
+        for k in 0..16 {
+            let [odd_row, odd_col, down, right] = [k / 8, k / 4 % 2, k / 2 % 2, k % 2];
+            place(MEET[odd_row][down].clone(), MEET[odd_col][right].clone());
+        }
+    } else {
+        for k in 0..9 {
+            place(k / 3..k / 3 + 1, k % 3..k % 3 + 1);
+        }
+    }
+    packed
 }
 
 /// The planes of one level and its convolutions.
@@ -139,8 +176,6 @@ struct Level {
     middle: Plane,
     /// What the encoder hands over, and later the decoder's answer.
     output: Plane,
-    /// From the level below, doubled; empty at the coarsest level.
-    doubled: Plane,
     encoder: [usize; 2],
     decoder: Option<[usize; 2]>,
     /// Pixels on each side that need not be right: of the encoder's output, of the decoder's.
@@ -148,20 +183,25 @@ struct Level {
 }
 
 /// The margins of each level, when `margin` pixels of the answer are not wanted: each 3x3 convolution wants
-/// one pixel more of its input than it gives.
+/// one pixel more of its input than it gives, and those of a doubled source an even margin.
 fn margins(levels: usize, margin: usize) -> Vec<[usize; 2]> {
     let mut decoder = vec![margin];
     for level in 1..levels {
-        decoder.push(decoder[level - 1].saturating_sub(2) / 2);
+        decoder.push((first_margin(decoder[level - 1]) / 2).saturating_sub(1));
     }
     let mut all = vec![[decoder[levels - 1]; 2]];
     for &decoder in decoder.iter().rev().skip(1) {
         let below: [usize; 2] = all[all.len() - 1];
         let halved = 2 * below[0].saturating_sub(2);
-        all.push([halved.min(decoder.saturating_sub(2)), decoder]);
+        all.push([halved.min(first_margin(decoder).saturating_sub(1)), decoder]);
     }
     all.reverse();
     all
+}
+
+/// The margin of a decoder's first convolution when its second has `margin`.
+fn first_margin(margin: usize) -> usize {
+    margin.saturating_sub(1) / 2 * 2
 }
 
 /// The network on the processor.
@@ -181,13 +221,9 @@ impl DirectSegmenter {
         let first_decoder = 2 * widths.len();
         let pack = |(k, conv): (usize, &FoldedConv)| {
             let inputs = conv.channels[0];
-            if k >= first_decoder && k % 2 == 0 {
-                // The level below, doubled, then what the encoder handed over.
-                let skip = conv.channels[1];
-                Conv::new(conv, &[inputs - skip, skip])
-            } else {
-                Conv::new(conv, &[inputs])
-            }
+            // A decoder begins with the level below, doubled, then takes what the encoder handed over.
+            let begins = k >= first_decoder && k % 2 == 0;
+            Conv::new(conv, if begins { inputs - conv.channels[1] } else { 0 })
         };
         let convs = weights.folded().iter().enumerate().map(pack).collect();
         let (weight, bias) = weights.head();
@@ -214,7 +250,6 @@ impl DirectSegmenter {
                     input: plane(if level == 0 { 1 } else { self.widths[level - 1] }),
                     middle: plane(width),
                     output: plane(width),
-                    doubled: plane(below.unwrap_or(0)),
                     encoder: [2 * level, 2 * level + 1],
                     decoder: below.map(|_| [step - 2, step - 1]),
                     margins: margins[level],
@@ -262,18 +297,17 @@ impl DirectSegmenter {
             if let Some(above) = above.last() {
                 level.input.halve(&above.output, margin.saturating_sub(2));
             }
-            convs[level.encoder[0]].run(&[&level.input], &mut level.middle, margin.saturating_sub(1));
-            convs[level.encoder[1]].run(&[&level.middle], &mut level.output, margin);
+            convs[level.encoder[0]].run(None, &level.input, &mut level.middle, margin.saturating_sub(1));
+            convs[level.encoder[1]].run(None, &level.middle, &mut level.output, margin);
         }
         for k in (1..self.levels.len()).rev() {
             let (above, below) = self.levels.split_at_mut(k);
             let level = &mut above[k - 1];
             if let Some([first, second]) = level.decoder {
                 let margin = level.margins[1];
-                level.doubled.double(&below[0].output, margin.saturating_sub(2));
-                let sources = [&level.doubled, &level.output];
-                convs[first].run(&sources, &mut level.middle, margin.saturating_sub(1));
-                convs[second].run(&[&level.middle], &mut level.output, margin);
+                let doubled = Some(&below[0].output);
+                convs[first].run(doubled, &level.output, &mut level.middle, first_margin(margin));
+                convs[second].run(None, &level.middle, &mut level.output, margin);
             }
         }
         let (answer, (weight, bias)) = (&self.levels[0].output, &self.head);
