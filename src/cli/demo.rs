@@ -47,7 +47,7 @@ const OVERLAY_PX: u64 = 1200;
 /// If a step fails.
 pub fn run(args: &Args) -> Result<Done> {
     let scene = write(&SPEC, NAME, &args.out, true)?;
-    println!("drew {} x {} px with {} fresh impacts", SPEC.rows, SPEC.cols, scene.truth.len());
+    say!("drew {} x {} px with {} fresh impacts", SPEC.rows, SPEC.cols, scene.truth.len());
     let merged = plan_and_scan(args, &scene.list)?;
     let truth = truth::read(&args.out.join(format!("{NAME}_truth.csv")))?;
     let impacts = truth.get(NAME).context("the demo's truth is empty")?;
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<Done> {
     let pairs = matches(&candidates, impacts);
     print_table(&candidates, impacts, &pairs);
     let counts = count(&merged.impacts, &truth, 0.0)[NAME];
-    println!(
+    say!(
         "found {} of {} impacts (recall {:.2}) with {} false positives (precision {:.2})",
         counts.found,
         counts.truth,
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<Done> {
     print_times(&args.out, &merged)?;
     draw(&args.out, &candidates, impacts, &pairs)?;
     for file in ["catalogue.csv", "overlay.png", "report.html"] {
-        println!("wrote {}", args.out.join(file).display());
+        say!("wrote {}", args.out.join(file).display());
     }
     Ok(Done::All)
 }
@@ -96,18 +96,13 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
         let progress = Progress::new();
         let summary = scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?;
         progress.finish();
-        println!(
-            "shard {index} of {SHARDS}: {:.1} s on {}",
-            summary.manifest.seconds, summary.manifest.device
-        );
+        say!("shard {index} of {SHARDS}: {:.1} s on {}", summary.manifest.seconds, summary.manifest.device);
     }
     merge::run(&args.out, false)
 }
 
 fn print_table(candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, usize)]) {
-    println!(
-        "       truth: row     col  diam |  catalogue:  id     row     col  diam  score       lat      lon"
-    );
+    say!("       truth: row     col  diam |  catalogue:  id     row     col  diam  score       lat      lon");
     let found: BTreeMap<usize, usize> = pairs.iter().map(|(c, t)| (*t, *c)).collect();
     let line = |c: &Impact| {
         let degrees = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.4}"));
@@ -124,12 +119,12 @@ fn print_table(candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, us
     };
     for (t, impact) in truth.iter().enumerate() {
         let answer = found.get(&t).map_or_else(|| format!("{:>15}", "missed"), |c| line(candidates[*c]));
-        println!("     {:12.1} {:7.1} {:5.1} | {answer}", impact.row, impact.col, impact.diam_px);
+        say!("     {:12.1} {:7.1} {:5.1} | {answer}", impact.row, impact.col, impact.diam_px);
     }
     let matched: Vec<usize> = pairs.iter().map(|(c, _)| *c).collect();
     for (c, candidate) in candidates.iter().enumerate() {
         if !matched.contains(&c) {
-            println!("{:>31} | {}", "false positive", line(candidate));
+            say!("{:>31} | {}", "false positive", line(candidate));
         }
     }
 }
@@ -137,7 +132,7 @@ fn print_table(candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, us
 fn print_error(merged: &Merged) {
     let scenes = merged.manifests.iter().flat_map(|manifest| &manifest.scenes);
     let error = scenes.filter_map(|s| s.pixel_error).fold(PixelError::default(), |sum, e| sum.plus(&e));
-    println!(
+    say!(
         "mean squared error of the probabilities {:.3} %; of predicting nothing {:.3} %",
         error.mse_percent(),
         error.nothing_percent()
@@ -152,8 +147,8 @@ fn print_times(out: &Path, merged: &Merged) -> Result<()> {
     }
     let stages: Vec<_> = sums.iter().map(|(stage, seconds)| format!("{stage} {seconds:.2}")).collect();
     let seconds: f64 = merged.manifests.iter().map(|manifest| manifest.seconds).sum();
-    println!("seconds by stage: {}", stages.join(", "));
-    println!(
+    say!("seconds by stage: {}", stages.join(", "));
+    say!(
         "{:.2} Mpx ({:.2} valid) in {seconds:.1} s: {:.3} Mpx/s",
         merged.pixels() as f64 / 1e6,
         merged.valid_px() as f64 / 1e6,

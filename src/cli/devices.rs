@@ -12,9 +12,9 @@ pub struct Args {}
 
 /// Prints a line a device.
 pub fn run(_: &Args) -> Done {
-    println!("{:10} {:16} {:14} {:24} name", "--device", "kind", "PCI address", "driver");
+    say!("{:10} {:16} {:14} {:24} name", "--device", "kind", "PCI address", "driver");
     for device in devices() {
-        println!(
+        say!(
             "{:10} {:16} {:14} {:24} {}{}",
             device.choice,
             device.kind.to_string(),

@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<Done> {
     truth.retain(|scene, _| areas.contains_key(scene));
     anyhow::ensure!(!truth.is_empty(), "none of the scenes in {} was scanned", args.truth.display());
     let counts = count(&catalogue, &truth, args.min_score);
-    println!(
+    say!(
         "{:28} {:>6} {:>6} {:>6} {:>10} {:>7} {:>6} {:>13} {:>7} {:>7} {:>9}",
         "scene",
         "truth",
@@ -84,14 +84,14 @@ pub fn run(args: &Args) -> Result<Done> {
     }
     print("all", &total, whole);
     if whole.error.pixels == 0 {
-        println!("no mean squared error: scan with --masks, and a scene list that names the masks");
+        say!("no mean squared error: scan with --masks, and a scene list that names the masks");
     }
     if args.sweep {
-        println!("lowest score  found  false  precision  recall     F1  false/1000km2");
+        say!("lowest score  found  false  precision  recall     F1  false/1000km2");
         for step in 10..20 {
             let least = f64::from(step) * 0.05;
             let sum = count(&catalogue, &truth, least).values().fold(Counts::default(), |sum, c| sum.plus(c));
-            println!(
+            say!(
                 "{least:12.2} {:6} {:6} {:10.3} {:7.3} {:6.3} {:14.2}",
                 sum.found,
                 sum.false_positives,
@@ -110,7 +110,7 @@ pub fn run(args: &Args) -> Result<Done> {
 
 fn print(scene: &str, counts: &Counts, area: Area) {
     let percent = |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{value:.4}") };
-    println!(
+    say!(
         "{scene:28} {:6} {:6} {:6} {:10.3} {:7.3} {:6.3} {:13.2} {:7.3} {:>7} {:>9}",
         counts.truth,
         counts.found,

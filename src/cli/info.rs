@@ -42,13 +42,13 @@ pub fn run(args: &Args) -> Result<Done> {
             Ok(header) => records.push(record(&path, &header, args.scenes.as_deref())?),
             Err(why) => {
                 refused += 1;
-                println!("{}\n  cannot be scanned: {:#}", path.display(), why);
+                say!("{}\n  cannot be scanned: {:#}", path.display(), why);
             }
         }
     }
     if let Some(list) = &args.scenes {
         SceneList::write(list, &records)?;
-        println!("{} scenes listed in {}", records.len(), list.display());
+        say!("{} scenes listed in {}", records.len(), list.display());
     }
     Ok(match (records.len(), refused) {
         (_, 0) => Done::All,
@@ -87,8 +87,8 @@ fn stem(path: &Path) -> String {
 fn describe(path: &Path, input: InputSettings) -> Result<SceneHeader> {
     let scene = MappedScene::open(path, input)?;
     let header = scene.header();
-    println!("{}", path.display());
-    println!(
+    say!("{}", path.display());
+    say!(
         "  {} rows x {} columns ({:.1} Mpx), {} bits; {}",
         header.rows,
         header.cols,
@@ -99,24 +99,24 @@ fn describe(path: &Path, input: InputSettings) -> Result<SceneHeader> {
     let nodata =
         header.nodata.filter(|value| *value != 0.0).map_or("0".into(), |value| format!("0 and {value}"));
     let inverted = if header.white_is_zero { ", 0 is white (inverted when read)" } else { "" };
-    println!("  no data: {nodata}{inverted}");
+    say!("  no data: {nodata}{inverted}");
     print_place(header);
     if let Some(place) = NamedPlace::parse(&stem(path)) {
         print_name(&place, header);
     }
-    println!("  can be scanned{}", if scene.is_direct() { ", straight from the map" } else { "" });
+    say!("  can be scanned{}", if scene.is_direct() { ", straight from the map" } else { "" });
     Ok(header.clone())
 }
 
 fn print_place(header: &SceneHeader) {
     let Some(georef) = &header.georef else {
         let why = header.georef_trouble.as_deref().unwrap_or("the file has no such tags");
-        println!("  not georeferenced: {why}");
+        say!("  not georeferenced: {why}");
         return;
     };
     let (bottom, right) = (header.rows as f64 - 0.5, header.cols as f64 - 0.5);
     let centre = ScenePx { row: (bottom - 0.5) / 2.0, col: (right - 0.5) / 2.0 };
-    println!("  {}; {:.3} m/px at the centre", georef.projection(), georef.metres_per_px(centre));
+    say!("  {}; {:.3} m/px at the centre", georef.projection(), georef.metres_per_px(centre));
     let corners = [
         ("upper left", -0.5, -0.5),
         ("upper right", -0.5, right),
@@ -126,7 +126,7 @@ fn print_place(header: &SceneHeader) {
     ];
     for (name, row, col) in corners {
         let place = georef.lonlat(ScenePx { row, col });
-        println!("  {name:12} lon {:11.6} E  lat {:10.6}", place.lon_deg, place.lat_deg);
+        say!("  {name:12} lon {:11.6} E  lat {:10.6}", place.lon_deg, place.lat_deg);
     }
 }
 
@@ -134,9 +134,9 @@ fn print_place(header: &SceneHeader) {
 const NAME_TOLERANCE_DEG: f64 = 3.0;
 
 fn print_name(named: &NamedPlace, header: &SceneHeader) {
-    println!("  named for latitude {:.1}, longitude {:.0} E", named.lat_deg, named.lon_deg);
+    say!("  named for latitude {:.1}, longitude {:.0} E", named.lat_deg, named.lon_deg);
     if let Some(contradiction) = named.contradiction() {
-        println!("  warning: {contradiction}");
+        say!("  warning: {contradiction}");
     }
     let Some(georef) = &header.georef else { return };
     let centre = ScenePx { row: header.rows as f64 / 2.0, col: header.cols as f64 / 2.0 };
@@ -144,7 +144,7 @@ fn print_name(named: &NamedPlace, header: &SceneHeader) {
     let turn = (place.lon_deg - named.lon_deg).rem_euclid(360.0);
     let off = (place.lat_deg - named.lat_deg).abs().max(turn.min(360.0 - turn));
     if off > NAME_TOLERANCE_DEG {
-        println!("  warning: its georeferencing puts the centre {off:.1} degrees from the place in its name");
+        say!("  warning: its georeferencing puts the centre {off:.1} degrees from the place in its name");
     }
 }
 

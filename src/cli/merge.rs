@@ -25,7 +25,7 @@ pub struct Args {
 /// If shards are missing, damaged or of different runs.
 pub fn run(args: &Args) -> Result<Done> {
     let merged = merge::run(&args.out, args.allow_partial)?;
-    println!(
+    say!(
         "{} impacts in {:.2} Mpx ({:.2} valid) of {} shards: {}",
         merged.impacts.len(),
         merged.pixels() as f64 / 1e6,
@@ -34,10 +34,10 @@ pub fn run(args: &Args) -> Result<Done> {
         args.out.join("catalogue.csv").display()
     );
     if !merged.missing.is_empty() {
-        println!("missing shards: {}", merge::ranges(&merged.missing));
+        say!("missing shards: {}", merge::ranges(&merged.missing));
     }
     for (scene, why) in &merged.failed {
-        println!("incomplete: {scene} ({why})");
+        say!("incomplete: {scene} ({why})");
     }
     Ok(if merged.failed.is_empty() && merged.missing.is_empty() { Done::All } else { Done::Partly })
 }

@@ -1,5 +1,19 @@
 //! The command line: one file a subcommand, each parsing, calling one library function and printing.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+/// Prints a line.
+macro_rules! say {
+    ($($part:tt)*) => { $crate::cli::line(std::io::stdout(), format_args!($($part)*)) };
+}
+
+/// The same on standard error.
+macro_rules! note {
+    ($($part:tt)*) => { $crate::cli::line(std::io::stderr(), format_args!($($part)*)) };
+}
+
+/// Writes a line; that nobody reads it is no reason to stop (`println!` would panic).
+fn line(mut to: impl std::io::Write, text: std::fmt::Arguments<'_>) {
+    drop(writeln!(to, "{text}"));
+}
 
 mod demo;
 mod devices;

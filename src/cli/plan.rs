@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> Result<Done> {
     let list = SceneList::read(&args.scenes)?;
     let shards =
         plan(&list.records, args.shards as usize, settings.scan.band_rows, u64::from(settings.core_px()));
-    println!("shard  bands      Mpx  rows");
+    say!("shard  bands      Mpx  rows");
     let mut most = 0;
     for shard in &shards {
         let pixels = shard_pixels(&list.records, shard);
@@ -48,17 +48,11 @@ pub fn run(args: &Args) -> Result<Done> {
             .iter()
             .map(|(scene, row0, row1)| format!("{} {row0}..{row1}", list.records[*scene].file_name))
             .collect();
-        println!(
-            "{:5} {:6} {:8.1}  {}",
-            shard.index,
-            shard.bands.len(),
-            pixels as f64 / 1e6,
-            text.join(", ")
-        );
+        say!("{:5} {:6} {:8.1}  {}", shard.index, shard.bands.len(), pixels as f64 / 1e6, text.join(", "));
     }
     let total: u64 = list.records.iter().map(|scene| scene.rows * scene.cols).sum();
     let mean = total as f64 / shards.len() as f64;
-    println!(
+    say!(
         "{} scenes, {:.1} Mpx; the largest shard has {:.2} times the mean",
         list.records.len(),
         total as f64 / 1e6,

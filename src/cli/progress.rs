@@ -53,7 +53,7 @@ impl Progress {
                 let line = format!("scene {scene} failed: {why}");
                 match &self.bar {
                     Some(bar) => bar.println(line),
-                    None => eprintln!("{line}"),
+                    None => note!("{line}"),
                 }
             }
         }
@@ -75,7 +75,7 @@ impl Progress {
         } else if log.printed.elapsed() >= LOG_EVERY {
             log.printed = Instant::now();
             let left = (log.total - log.done) as f64 / 1e6 / speed;
-            eprintln!(
+            note!(
                 "{:.1} of {:.1} Mpx, {speed:.2} Mpx/s, {left:.0} s left",
                 log.done as f64 / 1e6,
                 log.total as f64 / 1e6

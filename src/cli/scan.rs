@@ -166,13 +166,13 @@ fn print(job: &ScanJob, summary: &ShardSummary) {
     let manifest = &summary.manifest;
     let place = format!("shard {} of {}", manifest.shard, manifest.shards);
     if summary.was_done {
-        println!("{place}: finished before with the same scenes, settings and weights; nothing to do");
+        say!("{place}: finished before with the same scenes, settings and weights; nothing to do");
         return;
     }
     let sum =
         |part: fn(&crate::records::SceneOutcome) -> u64| manifest.scenes.iter().map(part).sum::<u64>() as f64;
     let (pixels, valid, computed) = (sum(|s| s.pixels), sum(|s| s.valid_px), sum(|s| s.computed_px));
-    println!(
+    say!(
         "{place}: {} scenes, {:.2} Mpx of which {:.2} valid, {:.2} computed ({:.2} for each valid one)",
         manifest.scenes.len(),
         pixels / 1e6,
@@ -180,7 +180,7 @@ fn print(job: &ScanJob, summary: &ShardSummary) {
         computed / 1e6,
         computed / valid.max(1.0)
     );
-    println!(
+    say!(
         "  {:.2} s, {:.3} Mpx/s, on {} with {} threads; private memory at most {:.0} MiB",
         manifest.seconds,
         pixels / 1e6 / manifest.seconds,
@@ -189,12 +189,9 @@ fn print(job: &ScanJob, summary: &ShardSummary) {
         manifest.peak_rss_anon_bytes as f64 / f64::from(1 << 20)
     );
     let stages: Vec<_> = summary.stage_seconds.iter().map(|(name, s)| format!("{name} {s:.2}")).collect();
-    println!("  seconds by stage: {}", stages.join(", "));
+    say!("  seconds by stage: {}", stages.join(", "));
     for scene in manifest.scenes.iter().filter(|scene| scene.failed.is_some()) {
-        println!("  failed: {} ({})", scene.scene, scene.failed.as_deref().unwrap_or_default());
+        say!("  failed: {} ({})", scene.scene, scene.failed.as_deref().unwrap_or_default());
     }
-    println!(
-        "  published in {}",
-        crate::scan::shard_folder(&job.out, manifest.shard, manifest.shards).display()
-    );
+    say!("  published in {}", crate::scan::shard_folder(&job.out, manifest.shard, manifest.shards).display());
 }

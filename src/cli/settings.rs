@@ -89,13 +89,13 @@ pub struct Args {
 /// If they are wrong.
 pub fn run(args: &Args) -> Result<Done> {
     let settings = args.flags.load()?;
-    println!(
+    say!(
         "# halo {} px, windows answer for {} px, grid of {} px; id {:.16}",
         settings.halo_px(),
         settings.core_px(),
         settings.multiple_px(),
         settings.id()
     );
-    print!("{}", toml::to_string(&settings)?);
+    say!("{}", toml::to_string(&settings)?.trim_end());
     Ok(Done::All)
 }

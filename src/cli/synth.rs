@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<Done> {
     let spec = SynthSpec { rows: args.rows, cols: args.cols, impacts: args.impacts, seed: args.seed };
     let name = args.name.clone().unwrap_or_else(|| format!("scene_{:03}", args.seed));
     let written = write(&spec, &name, &args.out, args.georef)?;
-    println!(
+    say!(
         "{name}: {} rows x {} columns, {} impacts, {:.1} % valid; listed in {}",
         args.rows,
         args.cols,

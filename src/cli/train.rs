@@ -62,7 +62,7 @@ pub fn run_command(args: &Args) -> Result<Done> {
         Some(list) => (pairs(&args.scenes)?, pairs(list)?),
         None => split(pairs(&args.scenes)?, settings.train.seed, settings.train.validation_share)?,
     };
-    println!(
+    say!(
         "training {} on {}: {} scenes, validating on {} ({})",
         settings.name,
         device.name,
@@ -78,14 +78,14 @@ pub fn run_command(args: &Args) -> Result<Done> {
         args.hard_negatives.as_ref().map(|path| read_rows(path)).transpose()?.unwrap_or_default();
     let from = from.transpose()?;
     let job = TrainJob { settings, scenes, validation, from, candidates, out: args.out.clone(), command };
-    println!("epoch    crops      rate  training  validation    mse %  nothing %  crops/s");
+    say!("epoch    crops      rate  training  validation    mse %  nothing %  crops/s");
     let done = run(&job, &device, print)?;
-    println!("{done} epochs done: the best weights are in {}", args.out.join("best.safetensors").display());
+    say!("{done} epochs done: the best weights are in {}", args.out.join("best.safetensors").display());
     Ok(Done::All)
 }
 
 fn print(epoch: &Epoch) {
-    println!(
+    say!(
         "{:5} {:8} {:9.2e} {:9.4} {:11.4} {:8.3} {:10.3} {:8.1}",
         epoch.epoch,
         epoch.crops,
@@ -113,7 +113,7 @@ fn pairs(list: &Path) -> Result<Vec<Pair>> {
             Some(mask) => {
                 pairs.push(Pair { name: record.file_name.clone(), image: scenes.path(record), mask });
             }
-            None => eprintln!("left out: {} has no mask in {}", record.file_name, list.display()),
+            None => note!("left out: {} has no mask in {}", record.file_name, list.display()),
         }
     }
     ensure!(!pairs.is_empty(), "no scene of {} has a mask: fill its column `mask`", list.display());

@@ -77,3 +77,12 @@ fn devices_lists_the_cpu_and_auto_never_takes_software_vulkan() {
     assert!(list.lines().any(|line| line.starts_with("cpu ")), "{list}");
     assert!(!list.lines().any(|line| line.contains("software Vulkan") && line.contains("<- auto")), "{list}");
 }
+
+#[test]
+fn a_reader_that_went_away_is_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_marscan"));
+    let output = command.arg("settings").stdout(writer).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
