@@ -16,7 +16,7 @@ use crate::dice::Dice;
 use crate::table::write_rows;
 use crate::unet::device::Chosen;
 use crate::unet::layout::{parameters, statistics};
-use crate::unet::{Trainer, UnetSegmenter, Weights};
+use crate::unet::{Trainer, Weights, predictor};
 use checkpoint::Checkpoint;
 use crops::{Candidate, Sampler, TrainingScene};
 use nadam::Nadam;
@@ -233,11 +233,11 @@ struct Checked {
 fn validate(job: &TrainJob, device: &Chosen, state: &Checkpoint, crops: &Sampler) -> Result<Checked> {
     let train = &job.settings.train;
     let weights = Weights::from_flat(&job.settings.network.widths, &state.values, &state.statistics);
-    let network = UnetSegmenter::new(&weights, device.clone())?;
+    let mut probabilities = predictor(&weights, device.clone())?;
     let (mut entropy, mut error, mut nothing, mut pixels) = (0.0, 0.0, 0.0, 0.0f64);
     for number in 0..VALIDATION_CROPS.div_ceil(train.batch) {
         let batch = crops.batch(number as u64, train.batch)?;
-        let answer = network.probabilities(train.batch, train.crop_px, &batch.pixels)?;
+        let answer = probabilities(train.crop_px, &batch.pixels)?;
         let ground = answer.iter().zip(&batch.mask).zip(&batch.pixels).filter(|(_, v)| **v != 0);
         for ((&p, &m), _) in ground {
             let (p, truth) = (f64::from(p), f64::from(u8::from(m != 0)));

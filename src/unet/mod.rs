@@ -15,11 +15,30 @@ use anyhow::{Context, Result};
 use crate::config::NetworkSettings;
 use crate::detect::Segmenter;
 
-pub use device::devices;
+pub use device::{Chosen, devices};
 pub use direct::DirectSegmenter;
 pub use segment::UnetSegmenter;
 pub use trainer::{CropBatch, StepOutcome, Trainer};
 pub use weights::Weights;
+
+/// Probabilities, `[count, side, side]` in 0..=1, of network input of the same shape, given its side.
+pub type Predictor = Box<dyn FnMut(usize, &[u8]) -> Result<Vec<f32>>>;
+
+/// The network of `weights` as a function, on the fastest path of its device.
+///
+/// # Errors
+/// If the device fails.
+pub fn predictor(weights: &Weights, chosen: Chosen) -> Result<Predictor> {
+    Ok(if chosen.is_cpu {
+        let mut network = DirectSegmenter::new(weights);
+        Box::new(move |side_px, pixels| network.probabilities(side_px, pixels))
+    } else {
+        let network = UnetSegmenter::new(weights, chosen)?;
+        Box::new(move |side_px, pixels| {
+            network.probabilities(pixels.len() / (side_px * side_px), side_px, pixels)
+        })
+    })
+}
 
 /// The network of `weights` (a safetensors file's bytes) on a device (see [`device::choose`]).
 ///
