@@ -1,7 +1,8 @@
 //! The network: the only room that names burn or wgpu.
 //!
-//! One description of the wiring ([`layout::walk`]) serves training and inference, on the CPU and on
-//! any Vulkan GPU, chosen at run time. A panic inside the framework ends here as an error.
+//! One description of the wiring ([`layout::walk`]) serves training and inference on any device, chosen at
+//! run time. [`DirectSegmenter`] says it again for inference on the CPU, without the framework, and is held
+//! to it by the tests. A panic inside the framework ends here as an error.
 
 pub mod device;
 mod direct;

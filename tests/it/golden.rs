@@ -25,7 +25,7 @@ fn draw(index: usize, count: usize) -> impl Iterator<Item = f32> {
     })
 }
 
-fn drawn(widths: &[usize]) -> Vec<f32> {
+pub fn drawn(widths: &[usize]) -> Vec<f32> {
     let mut flat = Vec::new();
     for (index, (name, shape)) in parameters(widths).into_iter().enumerate() {
         let fan_in = shape[1..].iter().product::<usize>();

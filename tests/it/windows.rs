@@ -1,10 +1,14 @@
 //! A picture whole and through windows of several sizes: the same probabilities to 1e-5.
 
 use marscan::config::{load, shipped_weights};
+use marscan::detect::{Segmenter, WindowBatch};
 use marscan::dice::Dice;
 use marscan::tile::{TileGrid, halo_px};
 use marscan::unet::device::choose;
+use marscan::unet::layout::statistics;
 use marscan::unet::{DirectSegmenter, UnetSegmenter, Weights};
+
+use crate::golden::drawn;
 
 const SIDE: usize = 192;
 
@@ -70,4 +74,32 @@ fn windows_of_any_size_give_the_probabilities_of_the_whole() {
     // The test can fail: with too small a halo the seams show.
     let off = worst(&whole, &through_windows(&mut burn, 64, halo - 16, &picture));
     assert!(off > 1e-3, "a halo of {} px would do: {off}", halo - 16);
+}
+
+#[test]
+fn a_window_is_right_within_its_halo_for_any_number_of_levels() {
+    for widths in [&[5, 33][..], &[3, 5, 40], &[3, 5, 7, 9], &[3, 5, 7, 9, 11]] {
+        let still = statistics(widths)
+            .into_iter()
+            .flat_map(|(name, shape)| vec![if name.ends_with("running_var") { 1.0 } else { 0.0 }; shape[0]]);
+        let weights = Weights::from_flat(widths, &drawn(widths), &still.collect::<Vec<f32>>());
+        let halo = halo_px(widths) as usize;
+        let side = 2 * halo + 64;
+        let mut dice = Dice::new(7, &[]);
+        let mut batch = WindowBatch::new(1, side);
+        batch.pixels.fill_with(|| 1 + dice.below(255) as u8);
+        batch.count = 1;
+        let burn = UnetSegmenter::new(&weights, choose("cpu").unwrap()).unwrap();
+        let whole = burn.probabilities(1, side, &batch.pixels).unwrap();
+        let mut answer = vec![0; side * side];
+        DirectSegmenter::new(&weights).segment(&batch, &mut answer).unwrap();
+        let core = halo..side - halo;
+        for at in core.clone().flat_map(|row| core.clone().map(move |col| row * side + col)) {
+            let off = (f32::from(answer[at]) - 255.0 * whole[at]).abs();
+            assert!(off < 0.51, "{widths:?}, pixel {at}: {} and {}", answer[at], 255.0 * whole[at]);
+        }
+        let spread =
+            whole.iter().fold(0.0f32, |m, v| m.max(*v)) - whole.iter().fold(1.0f32, |m, v| m.min(*v));
+        assert!(spread > 0.2, "{widths:?}: a network that tells nothing, spread {spread}");
+    }
 }

@@ -1,5 +1,5 @@
-//! The network on the processor without the framework, whose convolutions go through memory that this
-//! keeps in registers. Burn's network is the reference it is tested against.
+//! The network on the processor without the framework, for inference. Burn's network is the reference that
+//! it is tested against.
 //!
 //! Activations are planes of blocked channels: `[block][row][column][32]`, with a border of zeros, so that a
 //! convolution needs no case for edges. Each output is summed in one order, whatever the threads.
