@@ -110,7 +110,7 @@ impl Conv {
         let mut bias = vec![[0.0; BLOCK]; outputs.div_ceil(BLOCK)];
         bias.as_flattened_mut()[..outputs].copy_from_slice(&conv.bias);
         let sources = [(true, 0, doubled), (false, doubled, inputs - doubled)];
-        let pack = |block: usize| {
+        let groups_for = |block: usize| {
             let mut groups = Vec::new();
             for (doubled, first_input, channels) in sources {
                 for channel in (0..channels).step_by(GROUP) {
@@ -122,7 +122,7 @@ impl Conv {
             }
             groups
         };
-        Self { blocks: (0..bias.len()).map(pack).collect(), bias }
+        Self { blocks: (0..bias.len()).map(groups_for).collect(), bias }
     }
 
     /// Computes what is at least `margin` from every side of `out`; with a doubled source the margin is even.
