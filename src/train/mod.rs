@@ -11,12 +11,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use crate::config::Settings;
+use crate::config::{Precision, Settings};
 use crate::dice::Dice;
 use crate::table::write_rows;
 use crate::unet::device::Chosen;
 use crate::unet::layout::{parameters, statistics};
-use crate::unet::{Trainer, Weights, predictor};
+use crate::unet::loss::Loss;
+use crate::unet::replica::{Alone, Place};
+use crate::unet::{Regime, Trainer, Weights, predictor};
 use checkpoint::Checkpoint;
 use crops::{Candidate, Sampler, TrainingScene};
 use nadam::Nadam;
@@ -109,8 +111,14 @@ pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) ->
     let run_id = run_id(job)?;
     let place = job.out.join("checkpoint.safetensors");
     let mut state = if place.exists() { Checkpoint::load(&place, &run_id)? } else { begin(job, run_id)? };
-    let mut trainer =
-        Trainer::new(&job.settings.network, device.clone(), state.statistics.clone(), train.seed);
+    let regime = Regime {
+        loss: Loss::BceJaccard,
+        local_statistics: false,
+        precision: Precision::F32,
+        seed: train.seed,
+    };
+    let devices = std::slice::from_ref(device);
+    let mut trainer = Trainer::new(&job.settings.network, devices, regime, state.statistics.clone())?;
 
     let steps_per_epoch = (train.epoch_crops / train.batch).max(1) as u64;
     let total = steps_per_epoch * train.epochs as u64;
@@ -120,8 +128,12 @@ pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) ->
         for _ in 0..steps_per_epoch {
             let step = state.optimiser.steps;
             learning_rate = rate(train.learning_rate, step, total);
-            let outcome = trainer.step(&state.values, &sampler.batch(step, train.batch)?)?;
-            state.optimiser.step(learning_rate, &mut state.values, &outcome.gradient);
+            let crops = sampler.batch(step, train.batch)?;
+            let place = Place { step, first_crop: 0 };
+            let outcome = trainer.step(&state.values, &crops, place, &Alone)?;
+            if let Some(gradient) = &outcome.gradient {
+                state.optimiser.step(learning_rate, &mut state.values, gradient);
+            }
             loss_sum += outcome.loss;
         }
         state.statistics.clone_from(&trainer.statistics);

@@ -133,6 +133,46 @@ pub fn choose(choice: &str) -> Result<Chosen> {
     })
 }
 
+/// The devices that `choice` means: `auto` (all GPUs, or else the CPU), or a list with commas of `0` (the first
+/// GPU), a PCI address, `cpu`, `cpu:4` (four replicas that share its threads), or what [`choose`] takes.
+///
+/// # Errors
+/// [`WrongUsage`] if there is no such device, or a GPU is named twice.
+pub fn choose_all(choice: &str) -> Result<Vec<Chosen>> {
+    if choice == "auto" {
+        let gpus: Vec<_> = devices().into_iter().filter(|d| d.choice.starts_with("gpu:")).collect();
+        return if gpus.is_empty() {
+            Ok(vec![choose("cpu")?])
+        } else {
+            gpus.iter().map(|gpu| choose(&gpu.choice)).collect()
+        };
+    }
+    let mut chosen: Vec<Chosen> = Vec::new();
+    for item in choice.split(',').map(str::trim) {
+        let is_gpu = item.parse::<usize>().is_ok() || item.split(':').count() > 2 && !item.starts_with("gpu");
+        let item = if is_gpu { format!("gpu:{item}") } else { item.to_owned() };
+        let replicas = match item.strip_prefix("cpu:") {
+            Some(count) => count
+                .parse()
+                .ok()
+                .filter(|count| (1..=1024).contains(count))
+                .ok_or_else(|| WrongUsage(format!("--devices {item}: after cpu: 1 to 1024 replicas")))?,
+            None => 1,
+        };
+        let device = choose(if replicas > 1 || item == "cpu:1" { "cpu" } else { &item })?;
+        if !device.is_cpu && chosen.iter().any(|other| other.name == device.name) {
+            return Err(WrongUsage(format!("--devices {choice}: {} is named twice", device.name)).into());
+        }
+        chosen.extend(std::iter::repeat_n(device, replicas));
+    }
+    Ok(chosen)
+}
+
+/// The processor through the framework: slow, and what the faster paths are held to.
+pub fn reference() -> Chosen {
+    Chosen { device: Device::flex(), is_cpu: false, name: "cpu through Burn".into() }
+}
+
 fn open(kind: Kind) -> Device {
     Device::vulkan(match kind {
         Kind::Cpu => return Device::flex(),

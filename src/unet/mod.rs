@@ -4,9 +4,13 @@
 //! run time. [`DirectSegmenter`] says it again for inference on the CPU, without the framework, and is held
 //! to it by the tests. A panic inside the framework ends here as an error.
 
+mod burn_replica;
 pub mod device;
 mod direct;
+mod gang;
 pub mod layout;
+pub mod loss;
+pub mod replica;
 mod segment;
 mod trainer;
 pub mod weights;
@@ -19,7 +23,7 @@ use crate::detect::Segmenter;
 pub use device::{Chosen, devices};
 pub use direct::DirectSegmenter;
 pub use segment::UnetSegmenter;
-pub use trainer::{CropBatch, StepOutcome, Trainer};
+pub use trainer::{CropBatch, Regime, StepOutcome, StepSeconds, Trainer};
 pub use weights::Weights;
 
 /// Probabilities, `[count, side, side]` in 0..=1, of network input of the same shape, given its side.

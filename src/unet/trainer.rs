@@ -1,186 +1,247 @@
-//! One step of training on one device: parameters come and gradients leave as flat f32.
+//! A step of training on one device or several: parameters come and gradients leave as flat f32.
 //!
-//! The parameters live outside, so that the optimiser is plain arithmetic and several devices could
-//! average their gradients without the framework's help.
+//! The parameters live outside, so that the optimiser is plain arithmetic, the same for every replica.
+
+use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
-use burn::tensor::activation::log_sigmoid;
-use burn::tensor::module::{batch_norm_train, conv2d};
-use burn::tensor::{Device, Distribution, Tensor};
+use serde::{Deserialize, Serialize};
 
+use super::burn_replica::BurnReplica;
 use super::device::Chosen;
-use super::layout::{BATCH_NORM_EPS, parameters, units, walk};
-use super::segment::{elu, guarded, on, same};
-use crate::config::NetworkSettings;
+use super::direct::DirectReplica;
+use super::gang::{Gang, Member};
+use super::loss::Loss;
+use super::replica::{Alone, Place, Replica, Sums};
+use crate::config::{NetworkSettings, Precision};
+use crate::fault::WrongUsage;
 
 /// Batch norm's running statistics take this share of each batch, as the peers' network does.
 const STATISTICS_MOMENTUM: f32 = 0.01;
 
 /// Crops and masks of one step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CropBatch {
     /// Side of a crop, px.
     pub side_px: usize,
     /// `[count, side, side]` network input, 0 = no data.
     pub pixels: Vec<u8>,
-    /// `[count, side, side]`, non-zero = impact.
+    /// `[count, side, side]`: 0 is ground, [`Self::DONT_CARE`] counts for nothing, everything else is impact.
     pub mask: Vec<u8>,
 }
 
-/// What a step found.
-#[derive(Clone, Debug)]
-pub struct StepOutcome {
-    /// Binary cross-entropy a pixel, plus one minus the soft Jaccard index of the batch.
-    pub loss: f32,
-    /// The loss's gradient, in the order of [`parameters`].
-    pub gradient: Vec<f32>,
+impl CropBatch {
+    /// What the mask says of a pixel that is neither to be impact nor not.
+    pub const DONT_CARE: u8 = 127;
+
+    /// Crops in it.
+    pub fn count(&self) -> usize {
+        self.pixels.len() / (self.side_px * self.side_px)
+    }
+
+    /// The crops of `range`.
+    fn part(&self, range: std::ops::Range<usize>) -> Self {
+        let crop_px = self.side_px * self.side_px;
+        let px = range.start * crop_px..range.end * crop_px;
+        Self { side_px: self.side_px, pixels: self.pixels[px.clone()].to_vec(), mask: self.mask[px].to_vec() }
+    }
 }
 
-/// The network in training on one device.
+/// What a step found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// The loss of the whole batch.
+    pub loss: f32,
+    /// The loss's gradient, in the order of [`super::layout::parameters`]; none where it overflowed in half
+    /// precision: such a step is left out.
+    pub gradient: Option<Vec<f32>>,
+    /// Where the time went.
+    pub seconds: StepSeconds,
+}
+
+/// Where a step's time went, as the first replica saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepSeconds {
+    /// Crops to logits and loss.
+    pub forward: f64,
+    /// Loss to gradient.
+    pub backward: f64,
+    /// Waiting for other replicas and adding up with them.
+    pub communicate: f64,
+}
+
+/// How the network is trained, whatever it is trained on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Regime {
+    /// What is made small.
+    pub loss: Loss,
+    /// Whether each replica normalises by its own share of the batch, as Keras does, and not by the whole.
+    pub local_statistics: bool,
+    /// What the convolutions are computed in; batch norm and the loss are f32 always.
+    pub precision: Precision,
+    /// Of what is drawn on the way.
+    pub seed: u64,
+}
+
+/// Slopes of the loss are made larger before they go through convolutions in half precision, where small
+/// numbers are lost: halved when a gradient overflows, doubled after so many steps without.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossScale {
+    /// What slopes are multiplied with.
+    pub factor: f64,
+    /// Steps since it changed.
+    pub steps: u64,
+}
+
+impl LossScale {
+    const GROW_AFTER_STEPS: u64 = 1000;
+    const MOST: f64 = 16_777_216.0;
+
+    /// To begin with.
+    pub fn new(precision: Precision) -> Self {
+        Self { factor: if precision == Precision::F16 { 1024.0 } else { 1.0 }, steps: 0 }
+    }
+
+    /// Takes the factor out of `gradient`; says whether that can be used.
+    fn undo(&mut self, gradient: &mut [f32], precision: Precision) -> bool {
+        if gradient.iter().any(|v| !v.is_finite()) {
+            *self = Self { factor: (self.factor / 2.0).max(1.0), steps: 0 };
+            return false;
+        }
+        let by = (1.0 / self.factor) as f32;
+        gradient.iter_mut().for_each(|v| *v *= by);
+        self.steps += 1;
+        if precision == Precision::F16 && self.steps == Self::GROW_AFTER_STEPS {
+            *self = Self { factor: (self.factor * 2.0).min(Self::MOST), steps: 0 };
+        }
+        true
+    }
+}
+
+/// The network in training on the devices of one process.
 pub struct Trainer {
-    network: NetworkSettings,
-    device: Device,
-    /// Running mean and variance of each unit's batch norm, flat, in the order of `statistics`.
+    replicas: Vec<Box<dyn Replica>>,
+    regime: Regime,
+    /// Running mean and variance of each unit's batch norm, flat, in the order of [`super::layout::statistics`].
     pub statistics: Vec<f32>,
+    /// Of half precision.
+    pub scale: LossScale,
 }
 
 impl Trainer {
-    /// A trainer with given running statistics.
-    pub fn new(network: &NetworkSettings, chosen: Chosen, statistics: Vec<f32>, seed: u64) -> Self {
-        chosen.device.seed(seed);
-        Self { network: network.clone(), device: chosen.device, statistics }
+    /// A trainer with a replica on each of `devices` and given running statistics.
+    ///
+    /// # Errors
+    /// If a device cannot be used.
+    pub fn new(
+        network: &NetworkSettings,
+        devices: &[Chosen],
+        regime: Regime,
+        statistics: Vec<f32>,
+    ) -> Result<Self> {
+        ensure!(!devices.is_empty(), "no device to train on");
+        let processors = devices.iter().filter(|device| device.is_cpu).count();
+        let replica = |chosen: &Chosen| -> Result<Box<dyn Replica>> {
+            Ok(if chosen.is_cpu {
+                if regime.precision != Precision::F32 {
+                    let message = format!("train.precision = {}: the CPU trains in f32", regime.precision);
+                    return Err(WrongUsage(message).into());
+                }
+                Box::new(DirectReplica::new(network, regime.seed, processors)?)
+            } else {
+                Box::new(BurnReplica::new(network, chosen, regime.precision, regime.seed)?)
+            })
+        };
+        let replicas = devices.iter().map(replica).collect::<Result<_>>()?;
+        Ok(Self { replicas, regime, statistics, scale: LossScale::new(regime.precision) })
     }
 
-    /// Loss and gradient of `batch` at `values`, flat in the order of [`parameters`]; updates the running
+    /// Loss and gradient at `values`, flat in the order of [`super::layout::parameters`], of a batch of which
+    /// this process holds `crops` and others, with which `beyond` adds up, the rest; updates the running
     /// statistics.
     ///
     /// # Errors
-    /// If the device is lost, or the loss is not finite.
-    pub fn step(&mut self, values: &[f32], batch: &CropBatch) -> Result<StepOutcome> {
-        let network = self.network.clone();
-        let device = self.device.clone().autodiff();
-        let statistics = &mut self.statistics;
-        let outcome = guarded(|| {
-            let leaves = Leaves::new(&network.widths, values, &device);
-            let mut seen = Vec::new();
-            let logits = forward(&network, &leaves, &device, batch, &mut seen);
-            let loss = loss(logits, &device, batch);
-            let mut gradients = loss.backward();
-            let gradient = leaves.gradient(&mut gradients)?;
-            update(statistics, seen)?;
-            Ok(StepOutcome { loss: floats(loss)?[0], gradient })
-        })?;
-        ensure!(
-            outcome.loss.is_finite(),
-            "the loss is {}: lower [train] learning_rate, or look for a broken crop",
-            outcome.loss
-        );
-        Ok(outcome)
-    }
-}
-
-/// The parameters as leaves of the graph.
-struct Leaves {
-    matrices: Vec<Tensor<4>>,
-    vectors: Vec<Tensor<1>>,
-    rank_4: Vec<bool>,
-}
-
-impl Leaves {
-    fn new(widths: &[usize], mut values: &[f32], device: &Device) -> Self {
-        let mut leaves = Self { matrices: Vec::new(), vectors: Vec::new(), rank_4: Vec::new() };
-        for (_, shape) in parameters(widths) {
-            let (mine, rest) = values.split_at(shape.iter().product());
-            values = rest;
-            leaves.rank_4.push(shape.len() == 4);
-            if let [outputs, inputs, rows, cols] = shape[..] {
-                let leaf = on(device, mine.to_vec(), [outputs, inputs, rows, cols]).require_grad();
-                leaves.matrices.push(leaf);
-            } else {
-                leaves.vectors.push(on(device, mine.to_vec(), [mine.len()]).require_grad());
+    /// If a device is lost, there are fewer crops than replicas, or the loss is not finite.
+    pub fn step(
+        &mut self,
+        values: &[f32],
+        crops: &CropBatch,
+        place: Place,
+        beyond: &dyn Sums,
+    ) -> Result<StepOutcome> {
+        let (count, replicas) = (crops.count(), self.replicas.len());
+        ensure!(count >= replicas, "a batch of {count} crops for {replicas} replicas: raise [train] batch");
+        let gang = Gang::new(replicas, beyond);
+        let (regime, scale) = (self.regime, self.scale.factor);
+        let shares: Vec<Result<Share>> = std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            let mut shares = Vec::new();
+            for (k, replica) in self.replicas.iter_mut().enumerate() {
+                let range = k * count / replicas..(k + 1) * count / replicas;
+                let member = gang.member(k);
+                let run = move || share(replica.as_mut(), regime, scale, values, crops, range, place, member);
+                if replicas == 1 {
+                    shares.push(run());
+                } else {
+                    threads.push(scope.spawn(run));
+                }
             }
+            let failed = |_| Err(anyhow!("a replica's thread failed"));
+            shares.extend(threads.into_iter().map(|thread| thread.join().unwrap_or_else(failed)));
+            shares
+        });
+        let mut shares = shares.into_iter().collect::<Result<Vec<_>>>()?.into_iter();
+        let mut first = shares.next().ok_or_else(|| anyhow!("no device to train on"))?;
+        for share in shares {
+            first.gradient.iter_mut().zip(share.gradient).for_each(|(sum, v)| *sum += v);
         }
-        leaves
-    }
-
-    fn gradient(&self, gradients: &mut burn::tensor::Gradients) -> Result<Vec<f32>> {
-        let (mut matrices, mut vectors) = (self.matrices.iter(), self.vectors.iter());
-        let mut flat = Vec::new();
-        for &matrix in &self.rank_4 {
-            let part = if matrix {
-                matrices.next().and_then(|leaf| leaf.grad_remove(gradients)).map(floats)
-            } else {
-                vectors.next().and_then(|leaf| leaf.grad_remove(gradients)).map(floats)
-            };
-            flat.extend(part.ok_or_else(|| anyhow!("a parameter has no gradient"))??);
+        let began = Instant::now();
+        beyond.add_gradient(&mut first.gradient)?;
+        first.seconds.communicate = gang.spent_s() + began.elapsed().as_secs_f64();
+        ensure!(
+            first.loss.is_finite(),
+            "the loss is {}: lower [train] learning_rate, or look for a broken crop",
+            first.loss
+        );
+        for (kept, seen) in self.statistics.iter_mut().zip(self.replicas[0].seen()) {
+            *kept += STATISTICS_MOMENTUM * (seen - *kept);
         }
-        Ok(flat)
+        let usable = self.scale.undo(&mut first.gradient, regime.precision);
+        let gradient = usable.then_some(first.gradient);
+        Ok(StepOutcome { loss: first.loss as f32, gradient, seconds: first.seconds })
     }
 }
 
-/// Logits, `[count, 1, side, side]`; `seen` takes each unit's batch mean and variance.
-fn forward(
-    network: &NetworkSettings,
-    leaves: &Leaves,
-    device: &Device,
-    batch: &CropBatch,
-    seen: &mut Vec<[Tensor<1>; 2]>,
-) -> Tensor<4> {
-    let side = batch.side_px;
-    let count = batch.pixels.len() / (side * side);
-    let input = batch.pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
-    let x = walk(network.widths.len(), on(device, input, [count, 1, side, side]), |k, x| {
-        // Each unit has one matrix and three vectors: bias, then batch norm's scale and shift.
-        let [bias, gamma, beta] = [0, 1, 2].map(|part| leaves.vectors[3 * k + part].clone());
-        let x = conv2d(x, leaves.matrices[k].clone(), Some(bias), same(1));
-        let normed = batch_norm_train(x, gamma, beta, BATCH_NORM_EPS);
-        seen.push([normed.mean, normed.variance]);
-        dropout(elu(normed.output), network.dropout)
-    });
-    let unit_count = units(&network.widths).len();
-    let head = leaves.matrices[unit_count].clone();
-    conv2d(x, head, Some(leaves.vectors[3 * unit_count].clone()), same(0))
+/// What one replica found.
+struct Share {
+    loss: f64,
+    gradient: Vec<f32>,
+    seconds: StepSeconds,
 }
 
-fn dropout(x: Tensor<4>, p: f64) -> Tensor<4> {
-    if p == 0.0 {
-        return x;
-    }
-    let kept = x.random_like(Distribution::Bernoulli(1.0 - p));
-    x * kept.mul_scalar(1.0 / (1.0 - p))
-}
-
-/// Mean binary cross-entropy plus one minus the soft Jaccard index, over the pixels that are ground.
-fn loss(logits: Tensor<4>, device: &Device, batch: &CropBatch) -> Tensor<1> {
-    let shape = logits.dims();
-    let plane = |values: Vec<f32>| on(device, values, shape);
-    let truth = plane(batch.mask.iter().map(|&m| f32::from(u8::from(m != 0))).collect());
-    let ground: Vec<f32> = batch.pixels.iter().map(|&v| f32::from(u8::from(v != 0))).collect();
-    let ground_px = ground.iter().sum::<f32>().max(1.0);
-    let ground = plane(ground);
-    let yes = log_sigmoid(logits.clone());
-    let no = yes.clone() - logits;
-    let entropy = (truth.clone() * yes.clone() + (truth.clone().neg().add_scalar(1.0)) * no) * ground.clone();
-    let p = yes.exp() * ground;
-    let both = (p.clone() * truth.clone()).sum();
-    let either = p.sum() + truth.sum() - both.clone();
-    let jaccard = both.add_scalar(1.0) / either.add_scalar(1.0);
-    entropy.sum().mul_scalar(-1.0 / ground_px) + jaccard.neg().add_scalar(1.0)
-}
-
-/// Moves the running statistics towards a batch's.
-fn update(statistics: &mut [f32], seen: Vec<[Tensor<1>; 2]>) -> Result<()> {
-    let mut at = 0;
-    for tensor in seen.into_iter().flatten() {
-        for value in floats(tensor)? {
-            statistics[at] += STATISTICS_MOMENTUM * (value - statistics[at]);
-            at += 1;
-        }
-    }
-    Ok(())
-}
-
-fn floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
-    let data = tensor.try_into_data().map_err(|why| anyhow!("{why:?}"))?;
-    data.try_to_vec().map_err(|why| anyhow!("{why:?}"))
+fn share(
+    replica: &mut dyn Replica,
+    regime: Regime,
+    scale: f64,
+    values: &[f32],
+    crops: &CropBatch,
+    range: std::ops::Range<usize>,
+    place: Place,
+    member: Member<'_>,
+) -> Result<Share> {
+    let place = Place { first_crop: place.first_crop + range.start as u64, ..place };
+    let mine = crops.part(range);
+    let normalised: &dyn Sums = if regime.local_statistics { &Alone } else { &member };
+    let began = Instant::now();
+    let logits = replica.forward(values, &mine, place, normalised)?;
+    let mut sums = regime.loss.sums(&logits, &mine);
+    member.add(&mut sums)?;
+    let mut slopes = regime.loss.slopes(&logits, &mine, sums);
+    slopes.iter_mut().for_each(|slope| *slope *= scale as f32);
+    let forward = began.elapsed().as_secs_f64();
+    let gradient = replica.backward(&slopes, normalised)?;
+    let backward = began.elapsed().as_secs_f64() - forward;
+    member.done();
+    let seconds = StepSeconds { forward, backward, communicate: 0.0 };
+    Ok(Share { loss: regime.loss.value(sums), gradient, seconds })
 }

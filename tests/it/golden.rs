@@ -4,10 +4,12 @@
 
 use marscan::config::NetworkSettings;
 use marscan::train::nadam::Nadam;
-use marscan::unet::device::choose;
+use marscan::unet::device::{choose, reference};
 use marscan::unet::layout::{parameters, statistics};
-use marscan::unet::{CropBatch, DirectSegmenter, Trainer, UnetSegmenter, Weights};
+use marscan::unet::{CropBatch, DirectSegmenter, UnetSegmenter, Weights};
 use safetensors::SafeTensors;
+
+use crate::replicas::step;
 
 fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
     let data = file.tensor(name).unwrap();
@@ -96,16 +98,17 @@ fn loss_and_gradient_of_a_step_agree_with_pytorch() {
     let network = NetworkSettings { widths: vec![4, 8], dropout: 0.0 };
     let [pixels, mask] = ["pixels", "mask"].map(|name| file.tensor(name).unwrap().data().to_vec());
     let batch = CropBatch { side_px: 32, pixels, mask };
-    let count = statistics(&network.widths).iter().map(|(_, shape)| shape[0]).sum();
-    let mut trainer = Trainer::new(&network, choose("cpu").unwrap(), vec![0.0; count], 1);
-    let outcome = trainer.step(&drawn(&network.widths), &batch).unwrap();
-    assert!((outcome.loss - floats(&file, "loss")[0]).abs() < 1e-5);
-    let wanted = floats(&file, "gradient");
-    let size = wanted.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    for (k, (a, b)) in outcome.gradient.iter().zip(&wanted).enumerate() {
-        assert!((a - b).abs() < 1e-4 * size, "parameter {k}: {a}, PyTorch {b}");
+    for device in [choose("cpu").unwrap(), reference()] {
+        let outcome = step(&network, &[device], &drawn(&network.widths), &batch);
+        assert!((outcome.loss - floats(&file, "loss")[0]).abs() < 1e-5);
+        let wanted = floats(&file, "gradient");
+        let size = wanted.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let gradient = outcome.gradient.unwrap();
+        for (k, (a, b)) in gradient.iter().zip(&wanted).enumerate() {
+            assert!((a - b).abs() < 1e-4 * size, "parameter {k}: {a}, PyTorch {b}");
+        }
+        assert_eq!(gradient.len(), wanted.len());
     }
-    assert_eq!(outcome.gradient.len(), wanted.len());
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod files;
 mod georef;
 mod golden;
 mod layouts;
+mod replicas;
 mod rooms;
 mod synth;
 mod train;

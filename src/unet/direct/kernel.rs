@@ -46,9 +46,20 @@ pub enum Rows<'a> {
     /// The two rows of the coarser picture that the output row meets; for even output columns 2x2 places,
     /// then for odd ones. The output row begins at an even column.
     Doubled([&'a [Lanes]; 2]),
+    /// The four rows of the finer picture around the output row; 4x4 places.
+    Halved([&'a [Lanes]; 4]),
 }
 
-/// A row of one output block: `elu(bias + sum of weights * input)`.
+/// What becomes of a row's sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// Their ELU.
+    Elu,
+    /// Nothing more.
+    Sum,
+}
+
+/// A row of one output block: `bias + sum of weights * input`, or its ELU.
 pub struct ConvRow<'a, I> {
     /// The input.
     pub groups: I,
@@ -58,6 +69,8 @@ pub struct ConvRow<'a, I> {
     pub scratch: &'a mut [Lanes],
     /// The row, without border.
     pub out: &'a mut [Lanes],
+    /// What becomes of the sums.
+    pub finish: Finish,
 }
 
 /// The vectors that [`ConvRow::run`] takes on this processor.
@@ -77,17 +90,22 @@ pub fn instructions() -> &'static str {
 impl<'a, I: Iterator<Item = Group<'a>>> ConvRow<'a, I> {
     /// Computes the row.
     pub fn run(self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if let Some(simd) = pulp::x86::V4::try_new() {
-                return Simd::vectorize(simd, self);
-            }
-            if let Some(simd) = pulp::x86::V3::try_new() {
-                return Simd::vectorize(simd, self);
-            }
-        }
-        Arch::new().dispatch(self);
+        fastest(self);
     }
+}
+
+/// Runs `work` in the widest vectors.
+pub fn fastest<W: WithSimd<Output = ()>>(work: W) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(simd) = pulp::x86::V4::try_new() {
+            return Simd::vectorize(simd, work);
+        }
+        if let Some(simd) = pulp::x86::V3::try_new() {
+            return Simd::vectorize(simd, work);
+        }
+    }
+    Arch::new().dispatch(work);
 }
 
 impl<'a, I: Iterator<Item = Group<'a>>> WithSimd for ConvRow<'a, I> {
@@ -112,7 +130,7 @@ fn row<'a, S: Simd, I: Iterator<Item = Group<'a>>, const PX: usize, const VECTOR
     simd: S,
     conv: ConvRow<'a, I>,
 ) {
-    let ConvRow { groups, bias, scratch, out } = conv;
+    let ConvRow { groups, bias, scratch, out, finish } = conv;
     scratch.fill(*bias);
     let tiles = out.len().div_ceil(PX);
     for group in groups {
@@ -130,7 +148,7 @@ fn row<'a, S: Simd, I: Iterator<Item = Group<'a>>, const PX: usize, const VECTOR
                 Rows::Same(rows) => {
                     for (place, weights) in places {
                         let pixels = &rows[place / 3][tile * PX + place % 3..];
-                        add::<S, PX, VECTORS, 0, 1>(simd, &mut sums, pixels, &group, weights);
+                        add::<S, PX, VECTORS, 0, 1, 1>(simd, &mut sums, pixels, &group, weights);
                     }
                 }
                 Rows::Doubled(rows) => {
@@ -138,10 +156,16 @@ fn row<'a, S: Simd, I: Iterator<Item = Group<'a>>, const PX: usize, const VECTOR
                         let odd = place / 4;
                         let pixels = &rows[place / 2 % 2][tile * PX / 2 + odd + place % 2..];
                         if odd == 0 {
-                            add::<S, PX, VECTORS, 0, 2>(simd, &mut sums, pixels, &group, weights);
+                            add::<S, PX, VECTORS, 0, 2, 1>(simd, &mut sums, pixels, &group, weights);
                         } else {
-                            add::<S, PX, VECTORS, 1, 2>(simd, &mut sums, pixels, &group, weights);
+                            add::<S, PX, VECTORS, 1, 2, 1>(simd, &mut sums, pixels, &group, weights);
                         }
+                    }
+                }
+                Rows::Halved(rows) => {
+                    for (place, weights) in places {
+                        let pixels = &rows[place / 4][2 * tile * PX + place % 4..];
+                        add::<S, PX, VECTORS, 0, 1, 2>(simd, &mut sums, pixels, &group, weights);
                     }
                 }
             }
@@ -152,25 +176,37 @@ fn row<'a, S: Simd, I: Iterator<Item = Group<'a>>, const PX: usize, const VECTOR
             }
         }
     }
+    if finish == Finish::Sum {
+        out.copy_from_slice(&scratch[..out.len()]);
+        return;
+    }
     let sums = S::as_simd_f32s(scratch[..out.len()].as_flattened()).0;
     for (out, &sum) in S::as_mut_simd_f32s(out.as_flattened_mut()).0.iter_mut().zip(sums) {
         *out = elu(simd, sum);
     }
 }
 
-/// Adds one place of one group to every `STEP`th pixel's sums, from the pixel `FIRST` on.
+/// Adds one place of one group to every `STEP`th pixel's sums, from the pixel `FIRST` on, `READ` input pixels
+/// further for each.
 #[inline(always)]
-fn add<S: Simd, const PX: usize, const VECTORS: usize, const FIRST: usize, const STEP: usize>(
+fn add<
+    S: Simd,
+    const PX: usize,
+    const VECTORS: usize,
+    const FIRST: usize,
+    const STEP: usize,
+    const READ: usize,
+>(
     simd: S,
     sums: &mut [[S::f32s; VECTORS]; PX],
     pixels: &[Lanes],
     group: &Group<'_>,
     weights: &[S::f32s],
 ) {
-    let (first, pixels) = (group.first_lane.min(GROUP), &pixels[..PX / STEP]);
+    let (first, pixels) = (group.first_lane.min(GROUP), &pixels[..(PX / STEP - 1) * READ + 1]);
     for (lane, weights) in weights.chunks_exact(VECTORS).take(group.lanes.min(GROUP)).enumerate() {
         for p in 0..PX / STEP {
-            let value = simd.splat_f32s(pixels[p][first + lane]);
+            let value = simd.splat_f32s(pixels[p * READ][first + lane]);
             for j in 0..VECTORS {
                 let sum = &mut sums[FIRST + STEP * p][j];
                 *sum = simd.mul_add_e_f32s(value, weights[j], *sum);
@@ -181,7 +217,15 @@ fn add<S: Simd, const PX: usize, const VECTORS: usize, const FIRST: usize, const
 
 /// `max(x, 0) + exp(min(x, 0)) - 1`, to 2e-7.
 #[inline(always)]
-fn elu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub fn elu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    let zero = simd.splat_f32s(0.0);
+    simd.add_f32s(simd.max_f32s(x, zero), simd.sub_f32s(exp_of_negative(simd, x), one))
+}
+
+/// `exp(min(x, 0))`, to 2e-7.
+#[inline(always)]
+pub fn exp_of_negative<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     /// Adding it rounds to an integer, whose low bits are then the number's own.
     const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts, the first with few bits, so that its product is exact.
@@ -198,8 +242,7 @@ fn elu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
         power = simd.mul_add_e_f32s(power, rest, splat(term));
     }
     let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
-    let exp = simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(power), exponent));
-    simd.add_f32s(simd.max_f32s(x, splat(0.0)), simd.sub_f32s(exp, splat(1.0)))
+    simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(power), exponent))
 }
 
 #[cfg(test)]
@@ -209,25 +252,28 @@ mod tests {
     use crate::dice::Dice;
 
     const COLS: usize = 44;
-    type Conv<'a> = ConvRow<'a, std::array::IntoIter<Group<'a>, 2>>;
+    type Conv<'a> = ConvRow<'a, std::array::IntoIter<Group<'a>, 3>>;
 
-    /// A group on rows as they are and one of 3 channels on doubled ones, through the vectors of `with`.
+    /// A group on rows as they are, one of 3 channels on doubled ones and one on finer ones, through the vectors
+    /// of `with`.
     fn through(with: impl FnOnce(Conv<'_>)) -> Vec<Lanes> {
         let mut dice = Dice::new(9, &[]);
         let mut draw = |count| -> Vec<f32> { (0..count).map(|_| dice.unit() as f32 * 2.0 - 1.0).collect() };
-        let wide = COLS + 2 + SLACK_PX;
-        let (weights, pixels) = (draw(17 * PLACE), draw(5 * wide * BLOCK));
+        let wide = 2 * (COLS + 2 + SLACK_PX);
+        let (weights, pixels) = (draw(33 * PLACE), draw(9 * wide * BLOCK));
         let pixels: &[Lanes] = pixels.as_chunks().0;
         let line = |row: usize| &pixels[row * wide..][..wide];
         let (same, doubled) = (Rows::Same([0, 1, 2].map(line)), Rows::Doubled([3, 4].map(line)));
-        let (first, second) = weights.split_at(9 * PLACE);
-        let groups = [(same, 0, GROUP, first), (doubled, GROUP, 3, second)];
+        let halved = Rows::Halved([5, 6, 7, 8].map(line));
+        let (first, rest) = weights.split_at(9 * PLACE);
+        let (second, third) = rest.split_at(8 * PLACE);
+        let groups = [(same, 0, GROUP, first), (doubled, GROUP, 3, second), (halved, 0, 5, third)];
         let groups =
             groups.map(|(rows, first_lane, lanes, weights)| Group { rows, first_lane, lanes, weights });
         let bias = std::array::from_fn(|lane| lane as f32 * 0.1 - 2.0);
         let mut out = vec![[0.0; BLOCK]; COLS];
         let scratch = &mut vec![[0.0; BLOCK]; COLS + SLACK_PX];
-        with(ConvRow { groups: groups.into_iter(), bias: &bias, scratch, out: &mut out });
+        with(ConvRow { groups: groups.into_iter(), bias: &bias, scratch, out: &mut out, finish: Finish::Elu });
         out
     }
 
@@ -249,6 +295,9 @@ mod tests {
                         Rows::Doubled(rows) => (0..4)
                             .map(|k| (k / 2, col / 2 + col % 2 + k % 2, 4 * (col % 2) + k))
                             .map(|(row, from, place)| term(group, place, &rows[row][from], output))
+                            .sum(),
+                        Rows::Halved(rows) => (0..16)
+                            .map(|place| term(group, place, &rows[place / 4][2 * col + place % 4], output))
                             .sum(),
                     };
                 }

@@ -1,174 +1,29 @@
-//! The network on the processor without the framework, for inference. Burn's network is the reference that
-//! it is tested against.
+//! The network on the processor without the framework. Burn's network is the reference that it is tested
+//! against.
 //!
-//! Activations are planes of blocked channels: `[block][row][column][32]`, with a border of zeros, so that a
+//! For inference, activations are planes of blocked channels: `[block][row][column][32]`, with a border of zeros, so that a
 //! convolution needs no case for edges. Each output is summed in one order, whatever the threads.
 
+mod conv;
 mod kernel;
+mod norm;
+mod plane;
+mod replica;
+mod sheets;
+mod slopes;
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 pub use self::kernel::instructions;
-use self::kernel::{BLOCK, ConvRow, GROUP, Group, Lanes, PLACE, Rows, SLACK_PX};
+pub use self::norm::Dropout;
+pub use self::replica::DirectReplica;
+use self::conv::Conv;
+use self::kernel::BLOCK;
+use self::plane::Plane;
 use super::weights::{FoldedConv, Weights};
 use crate::detect::{Segmenter, WindowBatch};
 use crate::tile::{halo_px, multiple_px};
-
-/// Activations of one level.
-struct Plane {
-    rows: usize,
-    cols: usize,
-    /// A row with its border and slack.
-    stride: usize,
-    /// `[blocks][rows + 2][stride]`; everything but the pixels is zero.
-    pixels: Vec<Lanes>,
-}
-
-impl Plane {
-    fn new(channels: usize, rows: usize, cols: usize) -> Self {
-        let stride = cols + 2 + SLACK_PX;
-        let pixels = vec![[0.0; BLOCK]; channels.div_ceil(BLOCK) * (rows + 2) * stride];
-        Self { rows, cols, stride, pixels }
-    }
-
-    /// A row of a block with its border; row 0 is the border above.
-    fn row(&self, block: usize, row: usize) -> &[Lanes] {
-        let at = (block * (self.rows + 2) + row) * self.stride;
-        &self.pixels[at..at + self.stride]
-    }
-
-    /// The pixels at least `margin` from every side, a row of a block each, in parallel: block, row, pixels.
-    fn par_rows(&mut self, margin: usize) -> impl ParallelIterator<Item = (usize, usize, &mut [Lanes])> {
-        let (rows, cols) = (self.rows, self.cols);
-        self.pixels.par_chunks_exact_mut(self.stride).enumerate().filter_map(move |(k, line)| {
-            let (block, row) = (k / (rows + 2), k % (rows + 2));
-            let wanted = (1 + margin..=rows - margin).contains(&row);
-            wanted.then(|| (block, row - 1, &mut line[1 + margin..=cols - margin]))
-        })
-    }
-
-    /// The largest of each 2x2 of `fine`.
-    fn halve(&mut self, fine: &Self, margin: usize) {
-        self.par_rows(margin).for_each(|(block, row, out)| {
-            let [upper, lower] = [1, 2].map(|down| &fine.row(block, 2 * row + down)[1 + 2 * margin..]);
-            let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
-            for (out, (upper, lower)) in out.iter_mut().zip(pairs) {
-                for lane in 0..BLOCK {
-                    let [a, b] = [upper, lower].map(|pair| pair[0][lane].max(pair[1][lane]));
-                    out[lane] = a.max(b);
-                }
-            }
-        });
-    }
-}
-
-/// Some input channels of a convolution, and one output block's weights for them.
-struct Packed {
-    /// Whether they come from the level below, where each pixel counts as four.
-    doubled: bool,
-    block: usize,
-    first_lane: usize,
-    lanes: usize,
-    /// [`PLACE`]s; of a doubled source those of even output rows, then those of odd ones.
-    weights: Vec<f32>,
-}
-
-impl Packed {
-    /// What output row `row` needs of it, from column `margin` on.
-    fn group<'a>(
-        &'a self,
-        doubled: Option<&'a Plane>,
-        same: &'a Plane,
-        row: usize,
-        margin: usize,
-    ) -> Group<'a> {
-        let (rows, weights) = if let Some(plane) = doubled.filter(|_| self.doubled) {
-            let half = self.weights.len() / 2;
-            let line = |down| &plane.row(self.block, row.div_ceil(2) + down)[margin / 2..];
-            (Rows::Doubled([0, 1].map(line)), &self.weights[row % 2 * half..][..half])
-        } else {
-            let line = |down| &same.row(self.block, row + down)[margin..];
-            (Rows::Same([0, 1, 2].map(line)), &self.weights[..])
-        };
-        Group { rows, first_lane: self.first_lane, lanes: self.lanes, weights }
-    }
-}
-
-/// A 3x3 convolution with its batch norm and ELU.
-struct Conv {
-    /// `[output block][group]`.
-    blocks: Vec<Vec<Packed>>,
-    /// `[output block]`.
-    bias: Vec<Lanes>,
-}
-
-impl Conv {
-    /// The first `doubled` input channels come from the level below.
-    fn new(conv: &FoldedConv, doubled: usize) -> Self {
-        let [inputs, outputs] = conv.channels;
-        let mut bias = vec![[0.0; BLOCK]; outputs.div_ceil(BLOCK)];
-        bias.as_flattened_mut()[..outputs].copy_from_slice(&conv.bias);
-        let sources = [(true, 0, doubled), (false, doubled, inputs - doubled)];
-        let groups_for = |block: usize| {
-            let mut groups = Vec::new();
-            for (doubled, first_input, channels) in sources {
-                for channel in (0..channels).step_by(GROUP) {
-                    let lanes = GROUP.min(channels - channel);
-                    let weights = pack(conv, doubled, block, first_input + channel, lanes);
-                    let (block, first_lane) = (channel / BLOCK, channel % BLOCK);
-                    groups.push(Packed { doubled, block, first_lane, lanes, weights });
-                }
-            }
-            groups
-        };
-        Self { blocks: (0..bias.len()).map(groups_for).collect(), bias }
-    }
-
-    /// Computes what is at least `margin` from every side of `out`; with a doubled source the margin is even.
-    fn run(&self, doubled: Option<&Plane>, same: &Plane, out: &mut Plane, margin: usize) {
-        let scratch_px = out.cols + SLACK_PX;
-        out.par_rows(margin).for_each_init(
-            || vec![[0.0; BLOCK]; scratch_px],
-            |scratch, (block, row, out)| {
-                let groups = self.blocks[block].iter().map(|packed| packed.group(doubled, same, row, margin));
-                ConvRow { groups, bias: &self.bias[block], scratch, out }.run();
-            },
-        );
-    }
-}
-
-/// The places of a row or column, of a doubled source, that meet its first and its second pixel.
-const MEET: [[std::ops::Range<usize>; 2]; 2] = [[0..1, 1..3], [0..2, 2..3]];
-
-/// Weights of `lanes` input channels from `first` on for one output block, as the kernel wants them.
-fn pack(conv: &FoldedConv, doubled: bool, block: usize, first: usize, lanes: usize) -> Vec<f32> {
-    let [inputs, outputs] = conv.channels;
-    let mut packed = Vec::new();
-    let mut place = |rows: std::ops::Range<usize>, cols: std::ops::Range<usize>| {
-        let from = packed.len();
-        packed.resize(from + PLACE, 0.0);
-        for lane in 0..lanes {
-            for output in block * BLOCK..outputs.min((block + 1) * BLOCK) {
-                let at = (output * inputs + first + lane) * 9;
-                let weight = |row| cols.clone().map(move |col| f64::from(conv.weight[at + 3 * row + col]));
-                let sum: f64 = rows.clone().flat_map(weight).sum();
-                packed[from + lane * BLOCK + output % BLOCK] = sum as f32;
-            }
-        }
-    };
-    if doubled {
-        for k in 0..16 {
-            let [odd_row, odd_col, down, right] = [k / 8, k / 4 % 2, k / 2 % 2, k % 2];
-            place(MEET[odd_row][down].clone(), MEET[odd_col][right].clone());
-        }
-    } else {
-        for k in 0..9 {
-            place(k / 3..k / 3 + 1, k % 3..k % 3 + 1);
-        }
-    }
-    packed
-}
 
 /// The planes of one level and its convolutions.
 struct Level {
@@ -223,7 +78,7 @@ impl DirectSegmenter {
             let inputs = conv.channels[0];
             // A decoder begins with the level below, doubled, then takes what the encoder handed over.
             let begins = k >= first_decoder && k % 2 == 0;
-            Conv::new(conv, if begins { inputs - conv.channels[1] } else { 0 })
+            Conv::folded(conv, if begins { inputs - conv.channels[1] } else { 0 })
         };
         let convs = weights.folded().iter().enumerate().map(pack).collect();
         let (weight, bias) = weights.head();
@@ -297,8 +152,8 @@ impl DirectSegmenter {
             if let Some(above) = above.last() {
                 level.input.halve(&above.output, margin.saturating_sub(2));
             }
-            convs[level.encoder[0]].run(None, &level.input, &mut level.middle, margin.saturating_sub(1));
-            convs[level.encoder[1]].run(None, &level.middle, &mut level.output, margin);
+            level.middle.convolve(&convs[level.encoder[0]], None, &level.input, margin.saturating_sub(1));
+            level.output.convolve(&convs[level.encoder[1]], None, &level.middle, margin);
         }
         for k in (1..self.levels.len()).rev() {
             let (above, below) = self.levels.split_at_mut(k);
@@ -306,8 +161,8 @@ impl DirectSegmenter {
             if let Some([first, second]) = level.decoder {
                 let margin = level.margins[1];
                 let doubled = Some(&below[0].output);
-                convs[first].run(doubled, &level.output, &mut level.middle, first_margin(margin));
-                convs[second].run(None, &level.middle, &mut level.output, margin);
+                level.middle.convolve(&convs[first], doubled, &level.output, first_margin(margin));
+                level.output.convolve(&convs[second], None, &level.middle, margin);
             }
         }
         let (answer, (weight, bias)) = (&self.levels[0].output, &self.head);

@@ -1,0 +1,69 @@
+//! A training step of 32 crops of 128 x 128 px on the CPU: images a second and memory.
+//!
+//!     cargo bench --bench train_step [-- unet1 unet3]
+#![allow(clippy::print_stdout)]
+
+use std::time::Instant;
+
+use marscan::config::{Precision, load};
+use marscan::dice::Dice;
+use marscan::train::nadam::Nadam;
+use marscan::unet::device::choose;
+use marscan::unet::layout::{parameters, statistics};
+use marscan::unet::loss::Loss;
+use marscan::unet::replica::{Alone, Place};
+use marscan::unet::{CropBatch, Regime, Trainer};
+
+const ROUNDS: u64 = 5;
+const CROPS: usize = 32;
+const SIDE_PX: usize = 128;
+
+fn main() -> anyhow::Result<()> {
+    let named: Vec<String> = std::env::args().skip(1).filter(|name| name.starts_with("unet")).collect();
+    let networks = if named.is_empty() { vec!["unet1".into(), "unet3".into()] } else { named };
+    for name in networks {
+        let network = load(&name)?.network;
+        let count = |shapes: Vec<(String, Vec<usize>)>| -> usize {
+            shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+        };
+        let mut dice = Dice::new(1, &[]);
+        let mut values: Vec<f32> =
+            (0..count(parameters(&network.widths))).map(|_| (dice.unit() as f32 - 0.5) * 0.1).collect();
+        let px = CROPS * SIDE_PX * SIDE_PX;
+        let pixels = (0..px).map(|_| 1 + dice.below(255) as u8).collect();
+        let mask = (0..px).map(|_| if dice.below(100) < 5 { 255 } else { 0 }).collect();
+        let crops = CropBatch { side_px: SIDE_PX, pixels, mask };
+        let regime =
+            Regime { loss: Loss::Bce, local_statistics: false, precision: Precision::F32, seed: 1 };
+        let still = vec![0.0; count(statistics(&network.widths))];
+        let mut trainer = Trainer::new(&network, &[choose("cpu")?], regime, still)?;
+        let mut nadam = Nadam::new(values.len());
+        let mut rates = Vec::new();
+        for step in 0..=ROUNDS {
+            let began = Instant::now();
+            let outcome = trainer.step(&values, &crops, Place { step, first_crop: 0 }, &Alone)?;
+            if let Some(gradient) = &outcome.gradient {
+                nadam.step(1e-4, &mut values, gradient);
+            }
+            let seconds = began.elapsed().as_secs_f64();
+            // The first step makes the sheets.
+            if step > 0 {
+                rates.push(CROPS as f64 / seconds);
+                println!(
+                    "{name} step {step}: {:.2} images/s, forward {:.2} s, backward {:.2} s of {seconds:.2} s",
+                    rates[rates.len() - 1],
+                    outcome.seconds.forward,
+                    outcome.seconds.backward
+                );
+            }
+        }
+        rates.sort_by(f64::total_cmp);
+        println!("{name}: median {:.2} images/s, most memory {}", rates[rates.len() / 2], peak());
+    }
+    Ok(())
+}
+
+fn peak() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("unknown").trim().to_owned()
+}
