@@ -109,7 +109,9 @@ impl LossScale {
             return false;
         }
         let by = (1.0 / self.factor) as f32;
-        gradient.iter_mut().for_each(|v| *v *= by);
+        for v in gradient {
+            *v *= by;
+        }
         self.steps += 1;
         if precision == Precision::F16 && self.steps == Self::GROW_AFTER_STEPS {
             *self = Self { factor: (self.factor * 2.0).min(Self::MOST), steps: 0 };
@@ -179,7 +181,11 @@ impl Trainer {
             for (k, replica) in self.replicas.iter_mut().enumerate() {
                 let range = k * count / replicas..(k + 1) * count / replicas;
                 let member = gang.member(k);
-                let run = move || share(replica.as_mut(), regime, scale, values, crops, range, place, member);
+                let place = Place { first_crop: place.first_crop + range.start as u64, ..place };
+                let run = move || {
+                    let mine = crops.part(range);
+                    share(replica.as_mut(), (regime, scale), values, &mine, place, member)
+                };
                 if replicas == 1 {
                     shares.push(run());
                 } else {
@@ -221,23 +227,21 @@ struct Share {
 
 fn share(
     replica: &mut dyn Replica,
-    regime: Regime,
-    scale: f64,
+    (regime, scale): (Regime, f64),
     values: &[f32],
-    crops: &CropBatch,
-    range: std::ops::Range<usize>,
+    mine: &CropBatch,
     place: Place,
     member: Member<'_>,
 ) -> Result<Share> {
-    let place = Place { first_crop: place.first_crop + range.start as u64, ..place };
-    let mine = crops.part(range);
     let normalised: &dyn Sums = if regime.local_statistics { &Alone } else { &member };
     let began = Instant::now();
-    let logits = replica.forward(values, &mine, place, normalised)?;
-    let mut sums = regime.loss.sums(&logits, &mine);
+    let logits = replica.forward(values, mine, place, normalised)?;
+    let mut sums = regime.loss.sums(&logits, mine);
     member.add(&mut sums)?;
-    let mut slopes = regime.loss.slopes(&logits, &mine, sums);
-    slopes.iter_mut().for_each(|slope| *slope *= scale as f32);
+    let mut slopes = regime.loss.slopes(&logits, mine, sums);
+    for slope in &mut slopes {
+        *slope *= scale as f32;
+    }
     let forward = began.elapsed().as_secs_f64();
     let gradient = replica.backward(&slopes, normalised)?;
     let backward = began.elapsed().as_secs_f64() - forward;

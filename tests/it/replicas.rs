@@ -49,8 +49,13 @@ fn farthest(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn the_step_without_the_framework_is_the_frameworks() {
     // Counts of channels off the blocks, batches off the sheets, every depth.
-    let networks: [(&[usize], usize, usize); 5] =
-        [(&[5, 33], 3, 16), (&[3, 40, 7], 5, 32), (&[32, 64, 128], 3, 64), (&[4, 8, 16, 32, 64], 17, 32), (&[6, 5], 2, 200)];
+    let networks: [(&[usize], usize, usize); 5] = [
+        (&[5, 33], 3, 16),
+        (&[3, 40, 7], 5, 32),
+        (&[32, 64, 128], 3, 64),
+        (&[4, 8, 16, 32, 64], 17, 32),
+        (&[6, 5], 2, 200),
+    ];
     for (widths, count, side) in networks {
         let network = NetworkSettings { widths: widths.to_vec(), dropout: 0.2 };
         let (values, batch) = (drawn(widths), crops(count, side, 8));
@@ -89,4 +94,34 @@ fn several_replicas_take_the_steps_of_one() {
     }
     // With statistics of its own each replica sees another network.
     assert!(farthest(&weights[4].0, &weights[0].0) > 1e-4);
+}
+
+#[test]
+fn half_precision_takes_nearly_the_same_step() {
+    let network = NetworkSettings { widths: vec![8, 16], dropout: 0.0 };
+    let (values, batch) = (drawn(&network.widths), crops(3, 32, 8));
+    let wanted = step(&network, &[reference()], &values, &batch);
+    let exact = wanted.gradient.unwrap();
+    let size = exact.iter().map(|v| v * v).sum::<f32>().sqrt();
+    for precision in [Precision::F16, Precision::Bf16] {
+        let count = statistics(&network.widths).iter().map(|(_, shape)| shape[0]).sum();
+        let regime = Regime { loss: Loss::BceJaccard, local_statistics: false, precision, seed: 5 };
+        let mut trainer = match Trainer::new(&network, &[reference()], regime, vec![0.0; count]) {
+            Ok(trainer) => trainer,
+            Err(why) => {
+                println!("{precision}: {why}");
+                continue;
+            }
+        };
+        let found = trainer.step(&values, &batch, Place { step: 3, first_crop: 0 }, &Alone).unwrap();
+        let slopes = found.gradient.unwrap();
+        let off = slopes.iter().zip(&exact).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt() / size;
+        println!("{precision}: loss {} and {}, gradient off by {off:.1e}", wanted.loss, found.loss);
+        assert!((wanted.loss - found.loss).abs() < 0.02);
+        assert!(off < 0.05 && off > 1e-6, "{precision}: {off}");
+    }
+    // The processor trains in 32 bits, and says so before it starts.
+    let regime = Regime { loss: Loss::Bce, local_statistics: false, precision: Precision::F16, seed: 5 };
+    let why = Trainer::new(&network, &[choose("cpu").unwrap()], regime, Vec::new()).err().unwrap();
+    assert!(why.to_string().contains("train.precision = f16"), "{why}");
 }

@@ -203,7 +203,7 @@ fn add<
     group: &Group<'_>,
     weights: &[S::f32s],
 ) {
-    let (first, pixels) = (group.first_lane.min(GROUP), &pixels[..(PX / STEP - 1) * READ + 1]);
+    let (first, pixels) = (group.first_lane.min(GROUP), &pixels[..=(PX / STEP - 1) * READ]);
     for (lane, weights) in weights.chunks_exact(VECTORS).take(group.lanes.min(GROUP)).enumerate() {
         for p in 0..PX / STEP {
             let value = simd.splat_f32s(pixels[p * READ][first + lane]);
@@ -273,7 +273,13 @@ mod tests {
         let bias = std::array::from_fn(|lane| lane as f32 * 0.1 - 2.0);
         let mut out = vec![[0.0; BLOCK]; COLS];
         let scratch = &mut vec![[0.0; BLOCK]; COLS + SLACK_PX];
-        with(ConvRow { groups: groups.into_iter(), bias: &bias, scratch, out: &mut out, finish: Finish::Elu });
+        with(ConvRow {
+            groups: groups.into_iter(),
+            bias: &bias,
+            scratch,
+            out: &mut out,
+            finish: Finish::Elu,
+        });
         out
     }
 

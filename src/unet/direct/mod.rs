@@ -6,21 +6,17 @@
 
 mod conv;
 mod kernel;
-mod norm;
 mod plane;
-mod replica;
-mod sheets;
-mod slopes;
+mod step;
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-pub use self::kernel::instructions;
-pub use self::norm::Dropout;
-pub use self::replica::DirectReplica;
 use self::conv::Conv;
 use self::kernel::BLOCK;
+pub use self::kernel::instructions;
 use self::plane::Plane;
+pub use self::step::{DirectReplica, Dropout};
 use super::weights::{FoldedConv, Weights};
 use crate::detect::{Segmenter, WindowBatch};
 use crate::tile::{halo_px, multiple_px};

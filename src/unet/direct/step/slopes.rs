@@ -5,7 +5,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::kernel::{BLOCK, Lanes, fastest};
+use crate::unet::direct::kernel::{BLOCK, Lanes, fastest};
 
 /// Input channels whose sums stay in registers together.
 const TILE: usize = 8;

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::kernel::{BLOCK, Lanes, SLACK_PX};
+use crate::unet::direct::kernel::{BLOCK, Lanes, SLACK_PX};
 
 /// About as many pixels are put in a row.
 const ROW_PX: usize = 128;

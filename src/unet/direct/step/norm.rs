@@ -6,8 +6,8 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::kernel::{BLOCK, Lanes, elu, exp_of_negative, fastest};
 use crate::dice::Dice;
+use crate::unet::direct::kernel::{BLOCK, Lanes, elu, exp_of_negative, fastest};
 use crate::unet::layout::BATCH_NORM_EPS;
 
 /// Batch norm of one block of channels.
