@@ -17,8 +17,9 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 
 use crate::config::InputSettings;
 use header::{CHUNK_LIMIT_BYTES, Compression, SceneHeader};
-use mapped::MappedFile;
 use samples::ToInput;
+
+pub use mapped::MappedFile;
 
 type ChunkDecoder<'a> = Decoder<Cursor<&'a [u8]>>;
 
