@@ -88,6 +88,17 @@ pub fn run(args: &Args) -> Result<Done> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let path = args.out.join("mined.csv");
     write_rows(&path, &MINED_HEADER, &mined.rows)?;
+    print(found, &mined);
+    say!("wrote {}", path.display());
+    Ok(match failed {
+        0 => Done::All,
+        failed if failed == scenes.len() => Done::Nothing,
+        _ => Done::Partly,
+    })
+}
+
+/// The counts, and the five most wrong of `found`.
+fn print(found: usize, mined: &Mined) {
     say!(
         "{found} mistakes, {} kept; {} candidates on an impact of the mask left out",
         mined.rows.len(),
@@ -105,12 +116,6 @@ pub fn run(args: &Args) -> Result<Done> {
             row.area_px
         );
     }
-    say!("wrote {}", path.display());
-    Ok(match failed {
-        0 => Done::All,
-        failed if failed == scenes.len() => Done::Nothing,
-        _ => Done::Partly,
-    })
 }
 
 /// The scenes that may be looked at.

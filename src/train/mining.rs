@@ -188,12 +188,12 @@ impl<'a> SceneMiner<'a> {
         MinedRow {
             rank: 0,
             scene: name.to_owned(),
-            row_px: hundredths(row_px),
-            col_px: hundredths(col_px),
-            diameter_px: hundredths(diameter(blob)),
+            row_px: rounded(row_px, 2),
+            col_px: rounded(col_px, 2),
+            diameter_px: rounded(diameter(blob), 2),
             area_px: blob.area_px,
-            score: blob.score(),
-            peak: f64::from(blob.peak) / 255.0,
+            score: rounded(blob.score(), 4),
+            peak: rounded(f64::from(blob.peak) / 255.0, 4),
             row0_px,
             col0_px,
             side_px: self.side_px as u64,
@@ -217,12 +217,13 @@ impl<'a> SceneMiner<'a> {
                 sum += u64::from(self.cells[row as usize * self.across + col as usize]);
             }
         }
-        sum as f64 / (255.0 * 255.0)
+        rounded(sum as f64 / (255.0 * 255.0), 3)
     }
 }
 
-fn hundredths(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
+fn rounded(value: f64, places: i32) -> f64 {
+    let scale = 10f64.powi(places);
+    (value * scale).round() / scale
 }
 
 /// What a human said of a candidate: a line of a CSV with `id,verdict`; other columns are passed over.
@@ -285,7 +286,7 @@ pub fn from_catalogue<'a>(
             row0_px: corner(line.row_px),
             col0_px: corner(line.col_px),
             side_px: origin.side_px as u64,
-            error: line.area_px as f64 * line.score * line.score,
+            error: rounded(line.area_px as f64 * line.score * line.score, 3),
             source: origin.source.clone(),
             model: origin.model.clone(),
             threshold: origin.threshold,

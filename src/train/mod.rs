@@ -31,7 +31,7 @@ use crate::unet::device::Chosen;
 use crate::unet::layout::{parameters, statistics};
 use crate::unet::loss::Loss;
 use crate::unet::replica::{Alone, Place};
-use crate::unet::{Regime, Trainer, Weights, predictor};
+use crate::unet::{CropBatch, Regime, Trainer, Weights, predictor};
 use checkpoint::Checkpoint;
 use list::DataSet;
 use mistakes::{Candidate, Provenance};
@@ -244,7 +244,9 @@ fn validate(job: &TrainJob, device: &Chosen, state: &Checkpoint, crops: &dyn Cro
     for number in 0..VALIDATION_CROPS.div_ceil(train.batch) {
         let batch = crops.batch(number as u64, train.batch)?;
         let answer = probabilities(train.crop_px, &batch.pixels)?;
-        let ground = answer.iter().zip(&batch.mask).zip(&batch.pixels).filter(|(_, v)| **v != 0);
+        let judged = |m: u8, v: u8| v != 0 && m != CropBatch::DONT_CARE;
+        let pixels_of = answer.iter().zip(&batch.mask).zip(&batch.pixels);
+        let ground = pixels_of.filter(|((_, m), v)| judged(**m, **v));
         for ((&p, &m), _) in ground {
             let (p, truth) = (f64::from(p), f64::from(u8::from(m != 0)));
             let right = if m == 0 { 1.0 - p } else { p };

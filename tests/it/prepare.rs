@@ -137,7 +137,7 @@ fn a_mask_of_another_size_is_left_out_with_both_named() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
     tree(&root);
-    tiff(&root.join("IMPACTS_GT/f0/scene_000_001_gt.tif"), 299, &[0; 299 * 300]);
+    tiff(&root.join("IMPACTS_GT/f0/scene_000_001_gt.tif"), 299, &vec![0; 299 * 300]);
     let out = folder.path().join("data");
     let args = ["prepare", "--root", text(&root), "--out", text(&out), "--crop", "64"];
     let output = marscan(&args);
@@ -419,9 +419,15 @@ fn a_changed_list_and_wrong_usage_are_exit_2() {
     let list = out.join("crops.csv");
     let lines = fs::read_to_string(&list).unwrap();
     fs::write(&list, lines.replacen("train", "test", 1)).unwrap();
-    let run = text(&out.join("run")).to_owned();
+    let [run, list] = ["run", "scenes_train.csv"].map(|name| text(&out.join(name)).to_owned());
     let (code, message) = fail(&["train", "--data", text(&out), "--out", &run]);
     assert!(code == 2 && message.contains("crops.csv is not what was prepared"), "{code}: {message}");
+    let fixed = ["train", "--scenes", &list, "--out", &run];
+    for more in [["--impact-share", "list"], ["--impact-share", "1.5"], ["--ring", "65"]] {
+        let (code, message) = fail(&[&fixed[..], &more].concat());
+        let key = more[0].trim_start_matches("--").split('-').next().unwrap_or_default();
+        assert!(code == 2 && message.contains(key), "{more:?}: {code}: {message}");
+    }
     let (code, message) = fail(&["train", "--data", &root, "--out", &run]);
     assert!(code == 2 && message.contains("marscan prepare"), "{code}: {message}");
 }
