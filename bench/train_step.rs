@@ -33,7 +33,8 @@ fn main() -> anyhow::Result<()> {
         let pixels = (0..px).map(|_| 1 + dice.below(255) as u8).collect();
         let mask = (0..px).map(|_| if dice.below(100) < 5 { 255 } else { 0 }).collect();
         let crops = CropBatch { side_px: SIDE_PX, pixels, mask };
-        let regime = Regime { loss: Loss::Bce, local_statistics: false, precision: Precision::F32, seed: 1 };
+        let regime =
+            Regime { loss: Loss::Bce, local_statistics: false, precision: Precision::F32, seed: 1 };
         let still = vec![0.0; count(statistics(&network.widths))];
         let mut trainer = Trainer::new(&network, &[choose("cpu")?], regime, still)?;
         let mut nadam = Nadam::new(values.len());

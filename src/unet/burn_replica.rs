@@ -14,8 +14,8 @@ use super::layout::{BATCH_NORM_EPS, Unit, parameters, units, walk};
 use super::replica::{Place, Replica, Sums};
 use super::segment::{elu, guarded, on, same};
 use super::trainer::CropBatch;
-use crate::config::{NetworkSettings, Precision};
 use crate::fault::WrongUsage;
+use crate::config::{NetworkSettings, Precision};
 
 /// The network in training on a device of the framework.
 pub struct BurnReplica {
@@ -54,7 +54,12 @@ impl BurnReplica {
     ///
     /// # Errors
     /// [`WrongUsage`] if the device cannot compute in it.
-    pub fn new(network: &NetworkSettings, chosen: &Chosen, precision: Precision, seed: u64) -> Result<Self> {
+    pub fn new(
+        network: &NetworkSettings,
+        chosen: &Chosen,
+        precision: Precision,
+        seed: u64,
+    ) -> Result<Self> {
         let dtype = match precision {
             Precision::F32 => FloatDType::F32,
             Precision::F16 => FloatDType::F16,
@@ -243,7 +248,11 @@ impl Replica for BurnReplica {
 }
 
 /// Adds what one graph found for the answers it began from to what others did.
-fn collect(parts: &[Part], gradients: &mut burn::tensor::Gradients, back: &mut [Option<Tensor<4>>]) {
+fn collect(
+    parts: &[Part],
+    gradients: &mut burn::tensor::Gradients,
+    back: &mut [Option<Tensor<4>>],
+) {
     for (part, back) in parts.iter().zip(back) {
         if let Some(slope) = part.y.grad_remove(gradients) {
             *back = Some(match back.take() {

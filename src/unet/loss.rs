@@ -31,8 +31,7 @@ impl Loss {
         let mut sums = [0.0; 5];
         for (z, truth) in counted(logits, crops).flatten() {
             let p = probability(z);
-            let terms =
-                [1.0, self.term(z, truth), p, f64::from(u8::from(truth)), if truth { p } else { 0.0 }];
+            let terms = [1.0, self.term(z, truth), p, f64::from(u8::from(truth)), if truth { p } else { 0.0 }];
             sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
         }
         sums

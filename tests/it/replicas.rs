@@ -49,13 +49,8 @@ fn farthest(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn the_step_without_the_framework_is_the_frameworks() {
     // Counts of channels off the blocks, batches off the sheets, every depth.
-    let networks: [(&[usize], usize, usize); 5] = [
-        (&[5, 33], 3, 16),
-        (&[3, 40, 7], 5, 32),
-        (&[32, 64, 128], 3, 64),
-        (&[4, 8, 16, 32, 64], 17, 32),
-        (&[6, 5], 2, 200),
-    ];
+    let networks: [(&[usize], usize, usize); 5] =
+        [(&[5, 33], 3, 16), (&[3, 40, 7], 5, 32), (&[32, 64, 128], 3, 64), (&[4, 8, 16, 32, 64], 17, 32), (&[6, 5], 2, 200)];
     for (widths, count, side) in networks {
         let network = NetworkSettings { widths: widths.to_vec(), dropout: 0.2 };
         let (values, batch) = (drawn(widths), crops(count, side, 8));

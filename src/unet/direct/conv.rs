@@ -28,9 +28,9 @@ impl Scale {
     pub fn places(self) -> Vec<[Range<usize>; 2]> {
         match self {
             Self::Same => (0..9).map(|k| [k / 3..k / 3 + 1, k % 3..k % 3 + 1]).collect(),
-            Self::Doubled => {
-                (0..16).map(|k| [MEET[k / 8][k / 2 % 2].clone(), MEET[k / 4 % 2][k % 2].clone()]).collect()
-            }
+            Self::Doubled => (0..16)
+                .map(|k| [MEET[k / 8][k / 2 % 2].clone(), MEET[k / 4 % 2][k % 2].clone()])
+                .collect(),
             Self::Halved => (0..16).map(|k| [CAME[k / 4].clone(), CAME[k % 4].clone()]).collect(),
         }
     }
@@ -63,8 +63,7 @@ impl Conv {
     pub fn new(weights: &[f32], bias: &[f32], doubled: usize) -> Self {
         let inputs = weights.len() / 9 / bias.len();
         let sources = [(Scale::Doubled, 0..doubled), (Scale::Same, doubled..inputs)];
-        let weight =
-            |output: usize, input: usize, place: usize| weights[(output * inputs + input) * 9 + place];
+        let weight = |output: usize, input: usize, place: usize| weights[(output * inputs + input) * 9 + place];
         Self::pack(&sources, blocked(bias), bias.len(), weight)
     }
 

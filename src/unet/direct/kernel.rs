@@ -273,13 +273,7 @@ mod tests {
         let bias = std::array::from_fn(|lane| lane as f32 * 0.1 - 2.0);
         let mut out = vec![[0.0; BLOCK]; COLS];
         let scratch = &mut vec![[0.0; BLOCK]; COLS + SLACK_PX];
-        with(ConvRow {
-            groups: groups.into_iter(),
-            bias: &bias,
-            scratch,
-            out: &mut out,
-            finish: Finish::Elu,
-        });
+        with(ConvRow { groups: groups.into_iter(), bias: &bias, scratch, out: &mut out, finish: Finish::Elu });
         out
     }
 

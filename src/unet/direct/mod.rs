@@ -15,12 +15,12 @@ mod slopes;
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-use self::conv::Conv;
-use self::kernel::BLOCK;
 pub use self::kernel::instructions;
 pub use self::norm::Dropout;
-use self::plane::Plane;
 pub use self::replica::DirectReplica;
+use self::conv::Conv;
+use self::kernel::BLOCK;
+use self::plane::Plane;
 use super::weights::{FoldedConv, Weights};
 use crate::detect::{Segmenter, WindowBatch};
 use crate::tile::{halo_px, multiple_px};

@@ -59,8 +59,7 @@ impl Plane {
         self.par_rows(margin).for_each_init(
             || vec![[0.0; BLOCK]; scratch_px],
             |scratch, (block, row, out)| {
-                let groups =
-                    conv.blocks[block].iter().map(|packed| group(packed, doubled, same, row, margin));
+                let groups = conv.blocks[block].iter().map(|packed| group(packed, doubled, same, row, margin));
                 ConvRow { groups, bias: &conv.bias[block], scratch, out, finish: Finish::Elu }.run();
             },
         );

@@ -543,8 +543,7 @@ impl DirectReplica {
                 let [upper, lower] = [0, 1].map(|down| y.picture_row(image, block, row / 2 * 2 + down));
                 let four = upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0);
                 let back = pooled.picture_row(image, block, row / 2);
-                for ((slopes, (upper, lower)), back) in
-                    slopes.as_chunks_mut::<2>().0.iter_mut().zip(four).zip(back)
+                for ((slopes, (upper, lower)), back) in slopes.as_chunks_mut::<2>().0.iter_mut().zip(four).zip(back)
                 {
                     for lane in 0..BLOCK {
                         let values = [upper[0][lane], upper[1][lane], lower[0][lane], lower[1][lane]];
