@@ -38,7 +38,8 @@ pub struct Args {
     /// Prepared data set: its training scenes are scanned, its other scenes are never touched
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Scene list with masks, in place of the data set's training scenes
+    /// Scene list with masks, in place of the data set's training scenes; held against --data, and against a
+    /// data set that it lies in
     #[arg(long)]
     scenes: Option<PathBuf>,
     /// Folder that gets mined.csv
@@ -50,7 +51,7 @@ pub struct Args {
     /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Catalogue of a scan of training scenes: nothing is scanned
+    /// Catalogue of a scan of the training scenes, which may have been a job array: nothing is scanned here
     #[arg(long)]
     catalogue: Option<PathBuf>,
     /// CSV with id,verdict (reject, accept or unsure) on the catalogue's lines: only rejects are taken

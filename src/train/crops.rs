@@ -129,11 +129,10 @@ impl TrainingScene {
         let crop_px = cut.side_px * cut.side_px;
         batch.pixels.resize(at + crop_px, 0);
         batch.mask.resize(at + crop_px, 0);
-        let lines = self.image.rows(row0 as u64..row1 as u64)?;
-        for row in row0..row1 {
+        let inside = self.image.window(row0 as u64..row1 as u64, col0 as u64..col1 as u64)?;
+        for (row, line) in (row0..).zip(inside.chunks_exact(((col1 - col0) as usize).max(1))) {
             let to = at + (row - origin.0) as usize * cut.side_px + (col0 - origin.1) as usize;
-            let from = &lines.row(row as u64)[col0 as usize..col1 as usize];
-            batch.pixels[to..to + from.len()].copy_from_slice(from);
+            batch.pixels[to..to + line.len()].copy_from_slice(line);
         }
         self.mask.draw_ringed(origin, cut.side_px, cut.ring_px, &mut batch.mask[at..]);
         Ok(())
