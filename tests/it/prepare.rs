@@ -428,6 +428,8 @@ fn a_changed_list_and_wrong_usage_are_exit_2() {
         let key = more[0].trim_start_matches("--").split('-').next().unwrap_or_default();
         assert!(code == 2 && message.contains(key), "{more:?}: {code}: {message}");
     }
+    let (code, message) = fail(&[&fixed[..], &["--validation", &list, "--device", "cpu"]].concat());
+    assert!(code == 2 && message.contains("to be trained on and to validate"), "{code}: {message}");
     let (code, message) = fail(&["train", "--data", &root, "--out", &run]);
     assert!(code == 2 && message.contains("marscan prepare"), "{code}: {message}");
 }
