@@ -20,7 +20,9 @@ mod devices;
 mod eval;
 mod info;
 mod merge;
+mod mine;
 mod plan;
+mod prepare;
 mod progress;
 mod scan;
 mod settings;
@@ -51,7 +53,9 @@ enum Command {
     Scan(scan::Args),
     Merge(merge::Args),
     Eval(eval::Args),
+    Prepare(prepare::Args),
     Train(train::Args),
+    Mine(mine::Args),
     Devices(devices::Args),
     Settings(settings::Args),
 }
@@ -80,7 +84,9 @@ pub fn run(cli: &Cli) -> Result<Done> {
         Command::Scan(args) => scan::run(args),
         Command::Merge(args) => merge::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Prepare(args) => prepare::run(args),
         Command::Train(args) => train::run_command(args),
+        Command::Mine(args) => mine::run(args),
         Command::Devices(args) => Ok(devices::run(args)),
         Command::Settings(args) => settings::run(args),
     }

@@ -40,9 +40,9 @@ impl Progress {
         let Ok(mut log) = self.log.lock() else { return };
         match event {
             Event::Begun { pixels } => {
-                log.total = pixels;
+                log.total += pixels;
                 if let Some(bar) = &self.bar {
-                    bar.set_length(pixels);
+                    bar.set_length(log.total);
                 }
             }
             Event::Band { pixels } => {

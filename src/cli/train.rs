@@ -9,8 +9,11 @@ use super::Done;
 use crate::config::{self, Settings};
 use crate::dice::Dice;
 use crate::fault::WrongUsage;
+use crate::geo::name::observation;
 use crate::plan::SceneList;
 use crate::table::read_rows;
+use crate::train::list::{DataSet, Part};
+use crate::train::split::number_of;
 use crate::train::{Epoch, Pair, TrainJob, run};
 use crate::unet::device::choose;
 
@@ -22,8 +25,11 @@ use crate::unet::device::choose;
 )]
 pub struct Args {
     /// Scene list with a `mask` column; scenes without a mask are left out and named
+    #[arg(long, required_unless_present = "data", conflicts_with = "data")]
+    scenes: Option<PathBuf>,
+    /// Data set made by `marscan prepare`, in place of a scene list: its crops are trained and validated on
     #[arg(long)]
-    scenes: PathBuf,
+    data: Option<PathBuf>,
     /// Folder for checkpoint, best and last weights, and history.csv
     #[arg(long)]
     out: PathBuf,
@@ -31,13 +37,13 @@ pub struct Args {
     #[arg(long, default_value = "unet1")]
     settings: String,
     /// Scene list to validate on; without it, a share of the scenes is held out
-    #[arg(long)]
+    #[arg(long, conflicts_with = "data")]
     validation: Option<PathBuf>,
     /// Weights to start from, instead of random ones
     #[arg(long)]
     from: Option<PathBuf>,
-    /// Catalogue of a scan of the training scenes: what it found where the masks have no impact is
-    /// shown more often
+    /// mined.csv of `marscan mine`, or the catalogue of a scan of the training scenes: what was found where
+    /// the masks have no impact is shown more often
     #[arg(long)]
     hard_negatives: Option<PathBuf>,
     /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
@@ -49,6 +55,16 @@ pub struct Args {
     /// Highest step size, in place of the settings'
     #[arg(long)]
     learning_rate: Option<f64>,
+    /// Share of the crops that hold an impact, in place of the settings'; `list` takes the data set's own
+    #[arg(long)]
+    impact_share: Option<String>,
+    /// Pixels this near the rim of an impact are not judged, px, in place of the settings'; a data set has
+    /// its own
+    #[arg(long, conflicts_with = "data")]
+    ring: Option<usize>,
+    /// Show crops as they are: not turned, mirrored, brightened or darkened
+    #[arg(long)]
+    no_augment: bool,
 }
 
 /// Trains to the end of the settings' epochs.
@@ -56,12 +72,10 @@ pub struct Args {
 /// # Errors
 /// If settings, scenes or device cannot be used, or the device is lost on the way.
 pub fn run_command(args: &Args) -> Result<Done> {
-    let settings = settings(args)?;
+    let data = args.data.as_deref().map(DataSet::open).transpose()?;
+    let settings = settings(args, data.as_ref())?;
     let device = choose(&args.device)?;
-    let (scenes, validation) = match &args.validation {
-        Some(list) => (pairs(&args.scenes)?, pairs(list)?),
-        None => split(pairs(&args.scenes)?, settings.train.seed, settings.train.validation_share)?,
-    };
+    let (scenes, validation) = scenes(args, data.as_ref(), &settings)?;
     say!(
         "training {} on {}: {} scenes, validating on {} ({})",
         settings.name,
@@ -77,7 +91,8 @@ pub fn run_command(args: &Args) -> Result<Done> {
     let candidates =
         args.hard_negatives.as_ref().map(|path| read_rows(path)).transpose()?.unwrap_or_default();
     let from = from.transpose()?;
-    let job = TrainJob { settings, scenes, validation, from, candidates, out: args.out.clone(), command };
+    let out = args.out.clone();
+    let job = TrainJob { settings, scenes, validation, data, from, candidates, out, command };
     say!("epoch    crops      rate  training  validation    mse %  nothing %  crops/s");
     let done = run(&job, &device, print)?;
     say!("{done} epochs done: the best weights are in {}", args.out.join("best.safetensors").display());
@@ -98,14 +113,53 @@ fn print(epoch: &Epoch) {
     );
 }
 
-fn settings(args: &Args) -> Result<Settings> {
+/// The settings that are meant; a data set's crops are what they are.
+fn settings(args: &Args, data: Option<&DataSet>) -> Result<Settings> {
     let mut settings = config::load(&args.settings)?;
-    settings.train.epochs = args.epochs.unwrap_or(settings.train.epochs);
-    settings.train.learning_rate = args.learning_rate.unwrap_or(settings.train.learning_rate);
+    let train = &mut settings.train;
+    train.epochs = args.epochs.unwrap_or(train.epochs);
+    train.learning_rate = args.learning_rate.unwrap_or(train.learning_rate);
+    train.ring_px = args.ring.unwrap_or(train.ring_px);
+    train.augment &= !args.no_augment;
+    if let Some(data) = data {
+        (train.crop_px, train.ring_px) = (data.spec.side_px, data.spec.ring_px);
+        settings.input = data.spec.input;
+    }
+    if let Some(text) = &args.impact_share {
+        settings.train.impact_share = impact_share(text, data)?;
+    }
+    settings.check()?;
     Ok(settings)
 }
 
-fn pairs(list: &Path) -> Result<Vec<Pair>> {
+fn impact_share(text: &str, data: Option<&DataSet>) -> Result<f64> {
+    let counts = data.and_then(|data| data.spec.parts.get(&Part::Train)).filter(|_| text == "list");
+    let share = counts.map(|counts| counts.with_impact as f64 / counts.crops.max(1) as f64);
+    share.or_else(|| text.parse().ok()).ok_or_else(|| {
+        WrongUsage(format!("--impact-share {text}: must be above 0, at most 1, or, with --data, list")).into()
+    })
+}
+
+/// Training and validation scenes.
+fn scenes(args: &Args, data: Option<&DataSet>, settings: &Settings) -> Result<(Vec<Pair>, Vec<Pair>)> {
+    let all = match (&args.scenes, data) {
+        (_, Some(data)) => {
+            return Ok((data.scenes(Part::Train).to_vec(), data.scenes(Part::Validation).to_vec()));
+        }
+        (Some(list), None) => pairs(list)?,
+        (None, None) => Vec::new(),
+    };
+    match &args.validation {
+        Some(list) => Ok((all, pairs(list)?)),
+        None => split(all, settings.train.seed, settings.train.validation_share),
+    }
+}
+
+/// The scenes of a list that have a mask; the others are named.
+///
+/// # Errors
+/// If the list cannot be read, or none has.
+pub fn pairs(list: &Path) -> Result<Vec<Pair>> {
     let scenes = SceneList::read(list)?;
     let mut pairs = Vec::new();
     for record in &scenes.records {
@@ -120,19 +174,19 @@ fn pairs(list: &Path) -> Result<Vec<Pair>> {
     Ok(pairs)
 }
 
-/// Holds out `share` of the scenes, at least one, drawn by `seed`.
+/// Holds out `share` of the scenes, at least one, drawn by `seed`; those of one observation stay together.
 fn split(mut pairs: Vec<Pair>, seed: u64, share: f64) -> Result<(Vec<Pair>, Vec<Pair>)> {
-    if pairs.len() < 2 {
-        let message = "one scene cannot be split: name others with --validation";
+    let key = |pair: &Pair| {
+        let whole = observation(&pair.name);
+        (Dice::new(seed, &[number_of(whole)]).any(), whole.to_owned(), pair.name.clone())
+    };
+    pairs.sort_by_key(key);
+    let wanted = ((pairs.len() as f64 * share).round() as usize).clamp(1, pairs.len().max(2) - 1);
+    let cut = |at: &usize| observation(&pairs[at - 1].name) != observation(&pairs[*at].name);
+    let Some(held_out) = (1..pairs.len()).filter(cut).min_by_key(|at| at.abs_diff(wanted)) else {
+        let message = "scenes of one observation cannot be split: name others with --validation";
         return Err(WrongUsage(message.into()).into());
-    }
-    pairs.sort_by_key(|pair| (Dice::new(seed, &[blake3_u64(&pair.name)]).any(), pair.name.clone()));
-    let held_out = ((pairs.len() as f64 * share).round() as usize).clamp(1, pairs.len() - 1);
+    };
     let rest = pairs.split_off(held_out);
     Ok((rest, pairs))
-}
-
-fn blake3_u64(text: &str) -> u64 {
-    let hash = *blake3::hash(text.as_bytes()).as_bytes();
-    u64::from_le_bytes(std::array::from_fn(|i| hash[i]))
 }

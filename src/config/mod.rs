@@ -118,6 +118,10 @@ impl std::fmt::Display for Precision {
 pub struct TrainSettings {
     /// Side of a crop, px.
     pub crop_px: usize,
+    /// Pixels this near the rim of a mask's impact are not judged; 0 judges all.
+    pub ring_px: usize,
+    /// Whether crops are turned, mirrored and brightened or darkened.
+    pub augment: bool,
     /// Crops a step.
     pub batch: usize,
     /// Share of the crops that hold an impact, 0..=1.
@@ -201,6 +205,7 @@ impl Settings {
         let crop = train.crop_px;
         let fits = crop > 0 && crop.is_multiple_of(multiple_px(&network.widths) as usize);
         demand(fits, "train.crop_px", &crop, &limit)?;
+        demand(train.ring_px <= 64, "train.ring_px", &train.ring_px, "0 to 64")?;
         demand(train.batch > 0, "train.batch", &train.batch, "at least 1")?;
         demand(
             train.epoch_crops >= train.batch,

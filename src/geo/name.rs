@@ -53,9 +53,37 @@ impl NamedPlace {
     }
 }
 
+/// The observation that a CTX or HiRISE product is of: mission phase, orbit and angle, `D21_035473_1885` of
+/// `D21_035473_1885_XI_08N342W.geo`. A name of another kind is an observation of its own; folders before it do not count.
+pub fn observation(name: &str) -> &str {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let ends = file.as_bytes().get(15).is_none_or(|b| !b.is_ascii_alphanumeric());
+    let fits = |b: &[u8]| {
+        let digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+        let phase = b[0].is_ascii_uppercase() && b[1..3].iter().all(u8::is_ascii_alphanumeric);
+        phase && b[3] == b'_' && digits(&b[4..10]) && b[10] == b'_' && digits(&b[11..15])
+    };
+    match file.as_bytes().get(..15) {
+        Some(start) if ends && fits(start) => &file[..15],
+        _ => file,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn products_of_one_observation_share_its_name() {
+        for name in ["D21_035473_1885_XI_08N342W", "a/D21_035473_1885_XN_09N342W.geo", "D21_035473_1885"] {
+            assert_eq!(observation(name), "D21_035473_1885");
+        }
+        assert_eq!(observation("ESP_013161_1715_RED-0058"), "ESP_013161_1715");
+        for other in ["scene_500_000", "D21_035473_18855", "D21_03547a_1885", "d", "äöü_äöüäöü_ä"] {
+            assert_eq!(observation(other), other);
+        }
+        assert_eq!(observation("f1/scene_500_000"), "scene_500_000");
+    }
 
     #[test]
     fn the_designs_example_agrees_with_itself() {

@@ -17,8 +17,9 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 
 use crate::config::InputSettings;
 use header::{CHUNK_LIMIT_BYTES, Compression, SceneHeader};
-use mapped::MappedFile;
 use samples::ToInput;
+
+pub use mapped::MappedFile;
 
 type ChunkDecoder<'a> = Decoder<Cursor<&'a [u8]>>;
 
@@ -41,6 +42,8 @@ pub struct Rows {
     decoded: Option<Vec<u8>>,
 }
 
+/// Pixels up to which a plain copy is faster than handing it to other threads.
+const SMALL_PX: usize = 1 << 18;
 /// Chunks of at least this many rows are kept for the next call.
 const TALL_ROWS: u64 = 512;
 
@@ -87,11 +90,30 @@ impl MappedScene {
             None
         } else {
             Some(
-                self.decode(&range)
+                self.decode(&range, 0..self.header.cols)
                     .with_context(|| format!("cannot unpack {}", self.file.path().display()))?,
             )
         };
         Ok(Rows { scene: Arc::clone(self), range, decoded })
+    }
+
+    /// The pixels of `rows` and `cols`, row by row: of a packed scene, only the chunks that hold them are
+    /// unpacked.
+    ///
+    /// # Errors
+    /// As [`Self::rows`].
+    pub fn window(&self, rows: Range<u64>, cols: Range<u64>) -> Result<Vec<u8>> {
+        let header = &self.header;
+        ensure!(
+            rows.start <= rows.end
+                && rows.end <= header.rows
+                && cols.start <= cols.end
+                && cols.end <= header.cols,
+            "rows {rows:?} and columns {cols:?} of a scene of {} x {}",
+            header.rows,
+            header.cols
+        );
+        self.decode(&rows, cols).with_context(|| format!("cannot unpack {}", self.file.path().display()))
     }
 
     /// Whether rows are read from the map without a copy.
@@ -107,52 +129,60 @@ impl MappedScene {
         range.start / self.header.chunk_rows..range.end.div_ceil(self.header.chunk_rows)
     }
 
-    fn decode(&self, range: &Range<u64>) -> Result<Vec<u8>> {
-        let cols = self.header.cols as usize;
-        let mut out = vec![0; (range.end - range.start) as usize * cols];
+    fn decode(&self, range: &Range<u64>, cols: Range<u64>) -> Result<Vec<u8>> {
+        let wide = (cols.end - cols.start) as usize;
+        let mut out = vec![0; (range.end - range.start) as usize * wide];
+        let small = out.len() <= SMALL_PX;
         // Each row of chunks owns the rows of `out` that it covers.
         let mut pieces = Vec::new();
         let mut rest = &mut out[..];
         for chunk_row in self.chunk_rows_of(range) {
             let (first, last) = self.header.chunk_row(chunk_row);
             let rows = first.max(range.start)..last.min(range.end);
-            let (mine, others) = rest.split_at_mut((rows.end - rows.start) as usize * cols);
+            let (mine, others) = rest.split_at_mut((rows.end - rows.start) as usize * wide);
             rest = others;
             pieces.push((chunk_row, rows, mine));
         }
-        pieces.into_par_iter().try_for_each_init(
-            || None,
-            |decoder, (chunk_row, rows, out)| self.decode_chunk_row(decoder, chunk_row, &rows, out),
-        )?;
+        let fill = |decoder: &mut Option<_>, (chunk_row, rows, out): (u64, Range<u64>, &mut [u8])| {
+            self.decode_chunk_row(decoder, chunk_row, &rows, &cols, out)
+        };
+        if small && self.header.compression == Compression::None {
+            pieces.into_iter().try_for_each(|piece| fill(&mut None, piece))?;
+        } else {
+            pieces.into_par_iter().try_for_each_init(|| None, fill)?;
+        }
         Ok(out)
     }
 
-    /// Fills `out`, `[rows, cols]`, from the chunks that lie side by side in `chunk_row`.
+    /// Fills `out`, `[rows, cols]`, from those of the chunks side by side in `chunk_row` that hold `cols`.
     fn decode_chunk_row<'a>(
         &'a self,
         decoder: &mut Option<ChunkDecoder<'a>>,
         chunk_row: u64,
         rows: &Range<u64>,
+        cols: &Range<u64>,
         out: &mut [u8],
     ) -> Result<()> {
         let header = &self.header;
-        let (cols, wide) = (header.cols as usize, header.chunk_cols as usize);
+        let (all, wide) = (header.cols, header.chunk_cols);
+        let out_cols = (cols.end - cols.start) as usize;
         let skipped = (rows.start - header.chunk_row(chunk_row).0) as usize;
-        for across in 0..header.chunks_across() {
+        let sample_bytes = usize::from(header.bits / 8);
+        for across in cols.start / wide..cols.end.div_ceil(wide) {
             let index = chunk_row * header.chunks_across() + across;
-            let col0 = across as usize * wide;
-            let width = wide.min(cols - col0);
+            let (col0, col1) = (across * wide, ((across + 1) * wide).min(all));
+            let width = (col1 - col0) as usize;
+            let (first, last) = (col0.max(cols.start), col1.min(cols.end));
             let lines = (rows.end - rows.start) as usize;
             let mut place = |samples: &[u8], stride: usize| {
                 for line in 0..lines {
-                    let from = (skipped + line) * stride;
-                    let to = line * cols + col0;
-                    self.to_input.convert(&samples[from..], &mut out[to..to + width]);
+                    let from = (skipped + line) * stride + (first - col0) as usize * sample_bytes;
+                    let to = line * out_cols + (first - cols.start) as usize;
+                    self.to_input.convert(&samples[from..], &mut out[to..to + (last - first) as usize]);
                 }
             };
-            let sample_bytes = usize::from(header.bits / 8);
             if header.compression == Compression::None {
-                place(self.stored(index), wide * sample_bytes);
+                place(self.stored(index), wide as usize * sample_bytes);
             } else if header.chunk_rows >= TALL_ROWS {
                 let mut tall = self.tall.lock().map_err(|_| anyhow!("another thread failed"))?;
                 if tall.as_ref().is_none_or(|(kept, _)| *kept != index) {

@@ -6,6 +6,7 @@
 mod infer;
 mod pipeline;
 mod publish;
+mod visit;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,9 @@ use crate::fault::WrongUsage;
 use crate::plan::{SceneList, plan};
 use crate::records::{RunIds, Shard, ShardManifest};
 
+pub use pipeline::level;
 pub use publish::{MANIFEST, shard_folder};
+pub use visit::{BandView, visit_scene};
 
 /// What every shard of a run shares.
 pub struct ScanJob {

@@ -117,7 +117,7 @@ pub fn run(
 }
 
 /// The lowest of 0..=255 that counts as `probability` or more, rounding as the network's answer is.
-fn level(probability: f64) -> u8 {
+pub fn level(probability: f64) -> u8 {
     ((probability * 255.0 + 0.5) as u8).max(1)
 }
 

@@ -1,9 +1,22 @@
 //! Training on one device: crops in, weights and a history out, going on from its checkpoint.
 
+mod augment;
 pub mod checkpoint;
 pub mod crops;
-
+pub mod list;
+pub mod mining;
+pub mod mistakes;
 pub mod nadam;
+pub mod pairs;
+pub mod prepare;
+pub mod prepared;
+pub mod runs;
+pub mod sampler;
+pub mod source;
+pub mod split;
+pub mod stats;
+pub mod store;
+pub mod strategy;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,10 +31,12 @@ use crate::unet::device::Chosen;
 use crate::unet::layout::{parameters, statistics};
 use crate::unet::loss::Loss;
 use crate::unet::replica::{Alone, Place};
-use crate::unet::{Regime, Trainer, Weights, predictor};
+use crate::unet::{CropBatch, Regime, Trainer, Weights, predictor};
 use checkpoint::Checkpoint;
-use crops::{Candidate, Sampler, TrainingScene};
+use list::DataSet;
+use mistakes::{Candidate, Provenance};
 use nadam::Nadam;
+use source::{CropSource, TrainData};
 
 /// Steps over which the step size rises to its full value.
 const WARM_UP_STEPS: u64 = 100;
@@ -47,6 +62,9 @@ pub struct TrainJob {
     pub scenes: Vec<Pair>,
     /// Validation scenes: never trained on.
     pub validation: Vec<Pair>,
+    /// The prepared data set whose crops are trained and validated on, `scenes` and `validation` being its
+    /// own; without it, crops are drawn from the scenes.
+    pub data: Option<DataSet>,
     /// A weights file's bytes to start from; without it, random weights.
     pub from: Option<Vec<u8>>,
     /// What a scan of the training scenes found: its mistakes are hard negatives.
@@ -101,12 +119,8 @@ pub const EPOCH_HEADER: [&str; 10] = [
 /// If a scene or a file cannot be read or written, or the device is lost.
 pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) -> Result<u64> {
     let train = &job.settings.train;
-    let mut scenes = open_all(&job.scenes, job)?;
-    let validation = open_all(&job.validation, job)?;
-    give_candidates(job, &mut scenes)?;
+    let TrainData { train: crops, validation: held_out, hard } = source::open(job)?;
     std::fs::create_dir_all(&job.out).with_context(|| format!("cannot make {}", job.out.display()))?;
-    let sampler = Sampler::new(&scenes, train)?;
-    let held_out = Sampler::new(&validation, train).context("validation")?;
 
     let run_id = run_id(job)?;
     let place = job.out.join("checkpoint.safetensors");
@@ -128,9 +142,8 @@ pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) ->
         for _ in 0..steps_per_epoch {
             let step = state.optimiser.steps;
             learning_rate = rate(train.learning_rate, step, total);
-            let crops = sampler.batch(step, train.batch)?;
             let place = Place { step, first_crop: 0 };
-            let outcome = trainer.step(&state.values, &crops, place, &Alone)?;
+            let outcome = trainer.step(&state.values, &crops.batch(step, train.batch)?, place, &Alone)?;
             if let Some(gradient) = &outcome.gradient {
                 state.optimiser.step(learning_rate, &mut state.values, gradient);
             }
@@ -139,7 +152,7 @@ pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) ->
         state.statistics.clone_from(&trainer.statistics);
         let trained_s = started.elapsed().as_secs_f64();
         state.seconds += trained_s;
-        let checked = validate(job, device, &state, &held_out)?;
+        let checked = validate(job, device, &state, held_out.as_ref())?;
         let steps = state.optimiser.steps;
         let epoch = Epoch {
             epoch: steps / steps_per_epoch,
@@ -153,7 +166,7 @@ pub fn run(job: &TrainJob, device: &Chosen, mut progress: impl FnMut(&Epoch)) ->
             crops_per_s: (steps_per_epoch * train.batch as u64) as f64 / trained_s,
             seconds: state.seconds,
         };
-        keep(job, &mut state, &epoch)?;
+        keep(job, &mut state, &epoch, &hard)?;
         progress(&epoch);
     }
     Ok(total / steps_per_epoch)
@@ -165,26 +178,6 @@ fn rate(highest: f64, step: u64, total: u64) -> f64 {
     let done = step as f64 / total.max(1) as f64;
     let fall = 0.01 + 0.99 * 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
     highest * warm * fall
-}
-
-fn open_all(pairs: &[Pair], job: &TrainJob) -> Result<Vec<TrainingScene>> {
-    let input = job.settings.input;
-    pairs.iter().map(|pair| TrainingScene::open(&pair.image, &pair.mask, input)).collect()
-}
-
-/// Hands each training scene its candidates.
-fn give_candidates(job: &TrainJob, scenes: &mut [TrainingScene]) -> Result<()> {
-    for candidate in &job.candidates {
-        ensure!(
-            job.scenes.iter().any(|pair| pair.name == candidate.scene),
-            "the hard negatives name {}, which is no training scene: scan the training scenes only",
-            candidate.scene
-        );
-    }
-    for (pair, scene) in job.scenes.iter().zip(scenes) {
-        scene.add_candidates(job.candidates.iter().filter(|candidate| candidate.scene == pair.name));
-    }
-    Ok(())
 }
 
 fn begin(job: &TrainJob, run_id: String) -> Result<Checkpoint> {
@@ -225,8 +218,9 @@ fn fresh(job: &TrainJob, run_id: String) -> Checkpoint {
 
 /// What the checkpoint must agree on to be gone on from.
 fn run_id(job: &TrainJob) -> Result<String> {
-    let text =
-        serde_json::to_string(&(&job.settings, &job.scenes, &job.validation, from_id(job), &job.candidates))?;
+    let data = job.data.as_ref().map(|data| &data.spec);
+    let parts = (&job.settings, &job.scenes, &job.validation, from_id(job), &job.candidates, data);
+    let text = serde_json::to_string(&parts)?;
     Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
 }
 
@@ -242,7 +236,7 @@ struct Checked {
 }
 
 /// Scores the current weights, batch norm folded as in a scan, on the held-out crops.
-fn validate(job: &TrainJob, device: &Chosen, state: &Checkpoint, crops: &Sampler) -> Result<Checked> {
+fn validate(job: &TrainJob, device: &Chosen, state: &Checkpoint, crops: &dyn CropSource) -> Result<Checked> {
     let train = &job.settings.train;
     let weights = Weights::from_flat(&job.settings.network.widths, &state.values, &state.statistics);
     let mut probabilities = predictor(&weights, device.clone())?;
@@ -250,7 +244,9 @@ fn validate(job: &TrainJob, device: &Chosen, state: &Checkpoint, crops: &Sampler
     for number in 0..VALIDATION_CROPS.div_ceil(train.batch) {
         let batch = crops.batch(number as u64, train.batch)?;
         let answer = probabilities(train.crop_px, &batch.pixels)?;
-        let ground = answer.iter().zip(&batch.mask).zip(&batch.pixels).filter(|(_, v)| **v != 0);
+        let judged = |m: u8, v: u8| v != 0 && m != CropBatch::DONT_CARE;
+        let pixels_of = answer.iter().zip(&batch.mask).zip(&batch.pixels);
+        let ground = pixels_of.filter(|((_, m), v)| judged(**m, **v));
         for ((&p, &m), _) in ground {
             let (p, truth) = (f64::from(p), f64::from(u8::from(m != 0)));
             let right = if m == 0 { 1.0 - p } else { p };
@@ -270,7 +266,7 @@ fn validate(job: &TrainJob, device: &Chosen, state: &Checkpoint, crops: &Sampler
 }
 
 /// Writes the checkpoint, the weights and the history's new line.
-fn keep(job: &TrainJob, state: &mut Checkpoint, epoch: &Epoch) -> Result<()> {
+fn keep(job: &TrainJob, state: &mut Checkpoint, epoch: &Epoch, hard: &Provenance) -> Result<()> {
     let mut weights = Weights::from_flat(&job.settings.network.widths, &state.values, &state.statistics);
     let pairs = [
         ("settings", toml::to_string(&job.settings)?),
@@ -278,7 +274,8 @@ fn keep(job: &TrainJob, state: &mut Checkpoint, epoch: &Epoch) -> Result<()> {
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("started_from", from_id(job).unwrap_or_else(|| "random weights".into())),
         ("epoch", serde_json::to_string(epoch)?),
-        ("candidates_given", job.candidates.len().to_string()),
+        ("hard_negatives", serde_json::to_string(hard)?),
+        ("data", job.data.as_ref().map_or(Ok("scenes".into()), |data| serde_json::to_string(&data.spec))?),
         ("training_scenes", names(&job.scenes)),
         ("validation_scenes", names(&job.validation)),
     ];

@@ -65,7 +65,11 @@ fn a_broken_scene_among_good_ones_is_exit_3_and_named() {
 
 #[test]
 fn every_subcommand_has_help_with_an_example() {
-    for name in ["demo", "synth", "info", "plan", "scan", "merge", "eval", "train", "devices", "settings"] {
+    let names = [
+        "demo", "synth", "info", "plan", "scan", "merge", "eval", "prepare", "train", "mine", "devices",
+        "settings",
+    ];
+    for name in names {
         let help = succeed(&[name, "--help"]);
         assert!(help.contains("Example") && help.contains(&format!("marscan {name}")), "{name}: {help}");
     }

@@ -21,6 +21,14 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         let piece = scene.rows(row0..row1)?;
         (row0..row1).for_each(|row| all.extend_from_slice(piece.row(row)));
     }
+    let cols = scene.header().cols;
+    for (down, right) in [(0, 0), (rows / 3, cols / 4), (rows - 1, cols - 1), (rows, cols), (rows / 2, 0)] {
+        let (window_rows, window_cols) = (down..(down + 70).min(rows), right..(right + 66).min(cols));
+        let cut = |row: u64| &all[(row * cols + right) as usize..][..(window_cols.end - right) as usize];
+        let wanted: Vec<u8> = window_rows.clone().flat_map(cut).copied().collect();
+        assert_eq!(scene.window(window_rows.clone(), window_cols.clone())?, wanted, "{window_rows:?}");
+    }
+    assert!(scene.window(0..rows, 0..cols + 1).is_err() && scene.window(0..rows + 1, 0..1).is_err());
     Ok(all)
 }
 

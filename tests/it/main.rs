@@ -7,6 +7,8 @@ mod files;
 mod georef;
 mod golden;
 mod layouts;
+mod mine;
+mod prepare;
 mod replicas;
 mod rooms;
 mod synth;

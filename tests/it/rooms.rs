@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 6] = [
 
 /// Allowed all the same: a manifest carries a scene's georeferencing, and rooms of the pipeline call each
 /// other downwards.
-const ALLOWED: [(&str, &str); 8] = [
+const ALLOWED: [(&str, &str); 9] = [
     ("records", "geo"),
     ("records", "space"),
     ("raster", "config"),
@@ -23,6 +23,7 @@ const ALLOWED: [(&str, &str); 8] = [
     ("scan", "plan"),
     ("merge", "scan"),
     ("synth", "plan"),
+    ("train", "plan"),
     ("detect", "config"),
 ];
 

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use marscan::config::load;
-use marscan::train::crops::{Candidate, Sampler, TrainingScene};
+use marscan::train::crops::TrainingScene;
+use marscan::train::mistakes::Candidate;
+use marscan::train::sampler::Sampler;
+use marscan::train::source::CropSource;
 
 use crate::files::{fail, succeed, tiff};
 
@@ -22,18 +25,17 @@ fn scene(folder: &Path) -> TrainingScene {
 }
 
 fn candidate(row_px: f64, col_px: f64) -> Candidate {
-    Candidate { scene: "s".into(), row_px, col_px }
+    Candidate { scene: "s".into(), row_px, col_px, ..Candidate::default() }
 }
 
 #[test]
 fn mistakes_are_drawn_again_and_right_candidates_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let mut scene = scene(folder.path());
-    scene.add_candidates(&[candidate(50.0, 60.0), candidate(201.3, 199.0)]);
-    let scenes = [scene];
+    assert_eq!(scene.add_candidates(&[candidate(50.0, 60.0), candidate(201.3, 199.0)]), 1);
     let mut train = load("unet1").unwrap().train;
     (train.crop_px, train.impact_share, train.hard_share) = (32, 0.25, 1.0);
-    let batch = Sampler::new(&scenes, &train).unwrap().batch(0, 40).unwrap();
+    let batch = Sampler::new(vec![scene], &train).unwrap().batch(0, 40).unwrap();
     let crops = batch.pixels.chunks(32 * 32).zip(batch.mask.chunks(32 * 32));
     let (with_impact, without): (Vec<_>, Vec<_>) = crops.partition(|(_, mask)| mask.iter().any(|&m| m != 0));
     assert_eq!((with_impact.len(), without.len()), (10, 30));

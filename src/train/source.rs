@@ -1,0 +1,84 @@
+//! Where training's crops come from: drawn from scenes as they are wanted, or a prepared data set.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+
+use super::list::{DataSet, Part};
+use super::mistakes::{Provenance, hand_out};
+use super::prepared::{PartCrops, PreparedSampler, open_scenes, open_store};
+use super::sampler::Sampler;
+use super::{Pair, TrainJob};
+use crate::fault::WrongUsage;
+use crate::geo::name::observation;
+use crate::unet::CropBatch;
+
+/// Gives batches of crops, each a pure function of the seed and its number.
+pub trait CropSource: Send + Sync {
+    /// The batch numbered `number`, of `count` crops.
+    ///
+    /// # Errors
+    /// If a scene cannot be read.
+    fn batch(&self, number: u64, count: usize) -> Result<CropBatch>;
+}
+
+/// What a run trains and validates on.
+pub struct TrainData {
+    /// Weights are moved on these.
+    pub train: Box<dyn CropSource>,
+    /// Each epoch is scored on these.
+    pub validation: Box<dyn CropSource>,
+    /// Where its hard negatives come from.
+    pub hard: Provenance,
+}
+
+/// Opens the crops of `job`.
+///
+/// # Errors
+/// If a scene or the data set cannot be read, there is no impact, or a hard negative is of no training scene.
+pub fn open(job: &TrainJob) -> Result<TrainData> {
+    match &job.data {
+        Some(data) => open_prepared(job, data),
+        None => open_scenes_of(job),
+    }
+}
+
+fn open_scenes_of(job: &TrainJob) -> Result<TrainData> {
+    let (train, input) = (&job.settings.train, job.settings.input);
+    keep_apart(&job.scenes, &job.validation)?;
+    let mut scenes = open_scenes(&job.scenes, input)?;
+    let names: Vec<&str> = job.scenes.iter().map(|pair| pair.name.as_str()).collect();
+    let hard = hand_out(&job.candidates, &names, &mut scenes)?;
+    let validation = Sampler::new(open_scenes(&job.validation, input)?, train).context("validation")?;
+    Ok(TrainData { train: Box::new(Sampler::new(scenes, train)?), validation: Box::new(validation), hard })
+}
+
+/// # Errors
+/// [`WrongUsage`] if an observation is in both lists.
+fn keep_apart(scenes: &[Pair], validation: &[Pair]) -> Result<()> {
+    let seen: BTreeSet<&str> = scenes.iter().map(|pair| observation(&pair.name)).collect();
+    match validation.iter().find(|pair| seen.contains(observation(&pair.name))) {
+        None => Ok(()),
+        Some(pair) => {
+            let message = format!(
+                "{} (or another scene of its observation) is to be trained on and to validate: take it out of one list",
+                pair.name
+            );
+            Err(WrongUsage(message).into())
+        }
+    }
+}
+
+/// Validation crops are shown as they are.
+fn open_prepared(job: &TrainJob, data: &DataSet) -> Result<TrainData> {
+    let train = &job.settings.train;
+    let store = open_store(data)?;
+    let crops = PartCrops::open(data, Part::Train, store.clone(), &job.candidates)?;
+    let hard = crops.hard.clone();
+    let held_out = PartCrops::open(data, Part::Validation, store, &[])?;
+    Ok(TrainData {
+        train: Box::new(PreparedSampler::new(crops, train, train.augment)),
+        validation: Box::new(PreparedSampler::new(held_out, train, false)),
+        hard,
+    })
+}
