@@ -7,6 +7,7 @@ mod files;
 mod georef;
 mod golden;
 mod layouts;
+mod ranks;
 mod rooms;
 mod synth;
 mod train;
