@@ -11,7 +11,7 @@
 //! | 4 | [`plan`], [`scan`], [`merge`], [`score`], [`train`], [`synth`] |
 //! | 3 | [`unet`], the only room that names burn or wgpu |
 //! | 2 | [`config`], [`detect`], [`raster`], [`picture`] |
-//! | 1 | [`geo`], [`tile`], [`table`], [`job`], [`timing`] |
+//! | 1 | [`geo`], [`tile`], [`table`], [`job`], [`ranks`], the only room that names mpi, [`timing`] |
 //! | 0 | [`space`], [`records`], [`fault`], [`dice`] |
 
 pub mod cli;
@@ -24,6 +24,7 @@ pub mod job;
 pub mod merge;
 pub mod picture;
 pub mod plan;
+pub mod ranks;
 pub mod raster;
 pub mod records;
 pub mod scan;

@@ -54,8 +54,7 @@ impl MappedScene {
     /// If the file cannot be read, or is not a scene this program reads; the message says why.
     pub fn open(path: &Path, input: InputSettings) -> Result<Arc<Self>> {
         let file = MappedFile::open(path)?;
-        let header = SceneHeader::read(file.bytes())
-            .with_context(|| format!("{} cannot be scanned", path.display()))?;
+        let header = SceneHeader::read(file.bytes()).with_context(|| path.display().to_string())?;
         let to_input = ToInput::new(&header, input);
         Ok(Arc::new(Self { file, header, to_input, tall: Mutex::new(None) }))
     }

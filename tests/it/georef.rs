@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use marscan::config::InputSettings;
+use marscan::geo::name::NamedPlace;
 use marscan::geo::{GeoRef, GeoTags};
+use marscan::plan::SceneList;
 use marscan::raster::MappedScene;
 use marscan::space::{LonLat, ScenePx};
 
@@ -112,4 +114,19 @@ fn a_hirise_labels_own_figures_come_out() {
     }
     let origin = georef.pixel(LonLat { lon_deg: get("CENTER_LONGITUDE"), lat_deg: 0.0 });
     assert!((origin.row + 1.0 - line).abs() < 1e-3 && (origin.col + 1.0 - sample).abs() < 1e-3, "{origin:?}");
+}
+
+#[test]
+fn of_the_original_names_two_contradict_themselves() {
+    let Some(path) = shared("data/scenes_19.csv") else { return };
+    let list = SceneList::read(&path).unwrap();
+    let named = |name: &str| NamedPlace::parse(name).unwrap_or_else(|| panic!("{name} is not understood"));
+    let wrong: Vec<&str> = list
+        .records
+        .iter()
+        .map(|record| record.file_name.as_str())
+        .filter(|name| named(name).contradiction().is_some())
+        .collect();
+    assert_eq!(wrong, ["D22_018102_1986_XI_10N150W", "D14_032577_1818_XI_11N116W"]);
+    assert_eq!(list.records.len(), 19);
 }

@@ -10,6 +10,7 @@ mod layouts;
 mod mine;
 mod prepare;
 mod replicas;
+mod ranks;
 mod rooms;
 mod synth;
 mod train;

@@ -1,4 +1,4 @@
-//! A room names only rooms of a lower floor; burn and wgpu are named in `unet` alone.
+//! A room names only rooms of a lower floor; burn and wgpu are named in `unet` alone, MPI in `ranks`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 const FLOORS: [&[&str]; 6] = [
     &["space", "records", "fault", "dice"],
-    &["geo", "tile", "table", "job", "timing"],
+    &["geo", "tile", "table", "job", "ranks", "timing"],
     &["config", "detect", "raster", "picture"],
     &["unet"],
     &["plan", "scan", "merge", "score", "train", "synth"],
@@ -57,7 +57,8 @@ fn rooms_name_only_rooms_of_lower_floors() {
         for (number, line) in
             text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
         {
-            if room != "unet" && (line.contains("burn::") || line.contains("wgpu::")) {
+            let framework = line.contains("burn::") || line.contains("wgpu::");
+            if (room != "unet" && framework) || (room != "ranks" && line.contains("mpi::")) {
                 wrong.push(format!("{}:{}: {line}", file.display(), number + 1));
             }
             for part in line.split("crate::").skip(1) {

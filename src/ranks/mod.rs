@@ -1,0 +1,174 @@
+//! The processes that train together: a world of one, or, built with the feature `mpi` and started by
+//! `mpirun` or `srun --mpi=pmix`, all ranks of MPI's world. The only room that names MPI.
+//!
+//! MPI is touched only where the environment says that several were started: a single process pays nothing.
+//! A rank that fails ends all of them, for the others would wait for it in their next sum for ever. Its own
+//! last line names it; one that is killed ends the others too, and `mpirun` says `process rank 2 … on node n1
+//! exited on signal 9`, `srun` says `n1: task 2: Killed`.
+
+mod launch;
+#[cfg_attr(feature = "mpi", path = "several.rs")]
+#[cfg_attr(not(feature = "mpi"), path = "alone.rs")]
+mod peers;
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use anyhow::{Error, Result};
+
+use crate::fault::WrongUsage;
+use launch::{Launch, launch};
+use peers::Peers;
+
+/// The ranks that were started together, and which of them this process is.
+///
+/// Every rank makes the same calls in the same order; on one rank, one thread at a time is let in.
+#[derive(Debug)]
+pub struct World {
+    peers: Option<Peers>,
+    rank: usize,
+    hosts: Vec<String>,
+}
+
+impl World {
+    /// All that were started together with this process; once in its life.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] if several were started and this program cannot join them: built without MPI, `srun`
+    /// without `--mpi=pmix`, an MPI that does not see them all.
+    pub fn join() -> Result<Self> {
+        let get = |name: &str| env::var(name).ok();
+        let host = host_name(get);
+        match launch(get)? {
+            Launch::Alone => Ok(Self { peers: None, rank: 0, hosts: vec![host] }),
+            Launch::Ranks(told) => {
+                let peers = Peers::join(told)?;
+                let (rank, hosts) = (peers.rank(), peers.gather(&host));
+                Ok(Self { peers: Some(peers), rank, hosts })
+            }
+        }
+    }
+
+    /// Which of the ranks this is, from 0.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// How many ranks there are.
+    pub fn size(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// The host of each rank.
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// Which of the ranks on its host this is, from 0: which of the host's devices it should take.
+    pub fn local_rank(&self) -> usize {
+        let mine = &self.hosts[self.rank];
+        self.hosts[..self.rank].iter().filter(|host| *host == mine).count()
+    }
+
+    /// Replaces `values` by their sums over the ranks, the same bits on each; all have the same length.
+    pub fn sum_f32(&self, values: &mut [f32]) {
+        if let Some(peers) = &self.peers {
+            peers.sum(values);
+        }
+    }
+
+    /// Replaces `values` by their sums over the ranks, the same bits on each; all have the same length.
+    pub fn sum_f64(&self, values: &mut [f64]) {
+        if let Some(peers) = &self.peers {
+            peers.sum(values);
+        }
+    }
+
+    /// Replaces `values` by those of rank 0; all have the same length.
+    pub fn broadcast(&self, values: &mut [f32]) {
+        if let Some(peers) = &self.peers {
+            peers.broadcast(values);
+        }
+    }
+
+    /// Replaces `bytes` by those of rank 0, however many they are.
+    pub fn broadcast_bytes(&self, bytes: &mut Vec<u8>) {
+        if let Some(peers) = &self.peers {
+            peers.broadcast_bytes(bytes);
+        }
+    }
+
+    /// Whether any rank says so, the same answer on each: "stop", say, where one got a signal.
+    pub fn agree(&self, here: bool) -> bool {
+        self.peers.as_ref().map_or(here, |peers| peers.any(here))
+    }
+
+    /// Waits until every rank is here.
+    pub fn barrier(&self) {
+        if let Some(peers) = &self.peers {
+            peers.barrier();
+        }
+    }
+
+    /// Ends every rank with this one's exit code, once `last_words` has been given why.
+    fn end_all(&self, why: &Error, last_words: impl Fn(&str)) {
+        if self.peers.is_none() {
+            return;
+        }
+        let (rank, size, host) = (self.rank, self.size(), &self.hosts[self.rank]);
+        last_words(&format!("error: rank {rank} of {size} on {host} failed and ends the others: {why:#}"));
+        let wrong_usage = why.chain().any(<dyn std::error::Error>::is::<WrongUsage>);
+        Peers::end_all(if wrong_usage { 2 } else { 1 });
+    }
+}
+
+/// Joins the world, works, and leaves it when every rank is done. Among several, a rank whose work fails or
+/// panics gives `last_words` a line that names it, and ends all of them.
+///
+/// # Errors
+/// Those of [`World::join`]; and where there is one rank only, those of `work`.
+pub fn together<T>(last_words: impl Fn(&str), work: impl FnOnce(&World) -> Result<T>) -> Result<T> {
+    let world = World::join()?;
+    match catch_unwind(AssertUnwindSafe(|| work(&world))) {
+        Ok(Ok(done)) => {
+            world.barrier();
+            Ok(done)
+        }
+        Ok(Err(why)) => {
+            world.end_all(&why, last_words);
+            Err(why)
+        }
+        Err(panic) => {
+            world.end_all(&Error::msg("it panicked, as said above"), last_words);
+            resume_unwind(panic)
+        }
+    }
+}
+
+/// The scheduler's name of this host, which tells apart the virtual nodes of one machine, or the system's.
+fn host_name(get: impl Fn(&str) -> Option<String>) -> String {
+    let system = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    get("SLURMD_NODENAME").unwrap_or_else(system).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_one_rank_sums_are_what_they_were_and_its_errors_come_back() {
+        let mut values = [1.5, -2.0];
+        let world = World { peers: None, rank: 0, hosts: vec!["here".into()] };
+        world.sum_f32(&mut values);
+        assert_eq!((values, world.size(), world.local_rank()), ([1.5, -2.0], 1, 0));
+        assert!(world.agree(true) && !world.agree(false));
+        world.end_all(&Error::msg("why"), |line| panic!("{line}"));
+    }
+
+    #[test]
+    fn ranks_are_counted_host_by_host() {
+        let hosts: Vec<String> = ["a", "a", "b", "a", "b"].map(String::from).into();
+        let local = |rank| World { peers: None, rank, hosts: hosts.clone() }.local_rank();
+        assert_eq!([0, 1, 2, 3, 4].map(local), [0, 1, 0, 2, 1]);
+    }
+}
