@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use marscan::config::{Precision, load};
 use marscan::dice::Dice;
-use marscan::train::nadam::Nadam;
+use marscan::train::optimiser::Optimiser;
 use marscan::unet::device::choose;
 use marscan::unet::layout::{parameters, statistics};
 use marscan::unet::loss::Loss;
@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
         let regime = Regime { loss: Loss::Bce, local_statistics: false, precision: Precision::F32, seed: 1 };
         let still = vec![0.0; count(statistics(&network.widths))];
         let mut trainer = Trainer::new(&network, &[choose("cpu")?], regime, still)?;
-        let mut nadam = Nadam::new(values.len());
+        let mut nadam = Optimiser::new(&load("unet1.0")?.train, values.len());
         let mut rates = Vec::new();
         for step in 0..=ROUNDS {
             let began = Instant::now();

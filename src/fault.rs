@@ -25,3 +25,15 @@ impl fmt::Display for DeviceLost {
 }
 
 impl std::error::Error for DeviceLost {}
+
+/// A signal asked to stop in the middle of work that leaves nothing behind.
+#[derive(Debug)]
+pub struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stopped on request")
+    }
+}
+
+impl std::error::Error for Stopped {}

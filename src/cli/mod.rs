@@ -17,6 +17,7 @@ fn line(mut to: impl std::io::Write, text: std::fmt::Arguments<'_>) {
 
 mod demo;
 mod devices;
+mod epochs;
 mod eval;
 mod info;
 mod merge;
@@ -37,7 +38,8 @@ use clap::{Parser, Subcommand};
 #[command(
     version,
     after_help = "Start with:\n  marscan demo --out demo\n\nExit codes: 0 all done; 1 nothing usable; \
-    2 wrong usage or settings; 3 some scenes failed and are named."
+    2 wrong usage or settings; 3 some scenes failed and are named; 75 stopped early by a signal, the same \
+    command goes on."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -69,6 +71,8 @@ pub enum Done {
     Partly,
     /// Nothing usable came of it, and why was printed: exit code 1.
     Nothing,
+    /// A signal asked to stop; what was done is kept, and the same command goes on: exit code 75.
+    Stopped,
 }
 
 /// Runs the command.

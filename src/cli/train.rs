@@ -6,23 +6,27 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 
 use super::Done;
+use super::epochs::Epochs;
 use crate::config::{self, Settings};
 use crate::dice::Dice;
 use crate::fault::WrongUsage;
 use crate::geo::name::observation;
+use crate::job::StopRequest;
 use crate::plan::SceneList;
 use crate::table::read_rows;
 use crate::train::list::{DataSet, Part};
 use crate::train::split::number_of;
-use crate::train::{Epoch, Pair, TrainJob, run};
+use crate::train::{Event, Pair, Summary, TrainJob, repeat, run};
 use crate::unet::device::choose;
 
 /// Train the network on scenes and their masks; the same command goes on where it was stopped.
 #[derive(Debug, ClapArgs)]
-#[command(
-    after_help = "Example:\n  marscan train --scenes train/scenes.csv --out runs/first --settings unet1\n  \
-    marscan scan --scenes new/scenes.csv --out found --weights runs/first/best.safetensors"
-)]
+#[command(after_help = "Examples:\n  \
+    marscan train --scenes train/scenes.csv --out runs/first --settings unet1\n  \
+    marscan scan --scenes new/scenes.csv --out found --weights runs/first/best.safetensors\n  \
+    marscan train --scenes train/scenes.csv --out runs/timed --settings unet3.0 --until-val-loss 0.6 --repeats 5\n  \
+    marscan train --scenes train/scenes.csv --out runs/speed --settings unet3.0 --images 3200\n\n\
+    SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 end a run after the step in hand, with exit code 75: nothing is lost.")]
 pub struct Args {
     /// Scene list with a `mask` column; scenes without a mask are left out and named
     #[arg(long, required_unless_present = "data", conflicts_with = "data")]
@@ -30,10 +34,10 @@ pub struct Args {
     /// Data set made by `marscan prepare`, in place of a scene list: its crops are trained and validated on
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Folder for checkpoint, best and last weights, and history.csv
+    /// Folder for checkpoint, best and last weights, history.csv, timing.csv, curves and summary.json
     #[arg(long)]
     out: PathBuf,
-    /// Preset (unet1, unet2, unet3) or TOML file
+    /// Preset (unet1, unet2, unet3; unet1.0, unet2.0, unet2.1, unet3.0 as the study trained them) or TOML file
     #[arg(long, default_value = "unet1")]
     settings: String,
     /// Scene list to validate on; without it, a share of the scenes is held out
@@ -52,6 +56,16 @@ pub struct Args {
     /// Epochs, in place of the settings'
     #[arg(long)]
     epochs: Option<usize>,
+    /// Crops to train on in all, rounded up to whole steps, in place of epochs
+    #[arg(long, conflicts_with = "epochs", value_parser = clap::value_parser!(u64).range(1..))]
+    images: Option<u64>,
+    /// End as soon as the validation loss is this or lower, and say after how long
+    #[arg(long)]
+    until_val_loss: Option<f32>,
+    /// Train this many times, with seeds from the settings' upwards, in OUT/repeat-0 and so on; the figures, their
+    /// mean and deviation go to OUT/repeats.csv
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    repeats: Option<u64>,
     /// Highest step size, in place of the settings'
     #[arg(long)]
     learning_rate: Option<f64>,
@@ -67,53 +81,85 @@ pub struct Args {
     no_augment: bool,
 }
 
-/// Trains to the end of the settings' epochs.
+/// Trains to the end that settings and flags name, or until a signal asks to stop.
 ///
 /// # Errors
 /// If settings, scenes or device cannot be used, or the device is lost on the way.
 pub fn run_command(args: &Args) -> Result<Done> {
+    let stop = StopRequest::listen()?;
     let data = args.data.as_deref().map(DataSet::open).transpose()?;
     let settings = settings(args, data.as_ref())?;
     let device = choose(&args.device)?;
-    let (scenes, validation) = scenes(args, data.as_ref(), &settings)?;
+    let job = job(args, settings, data)?;
     say!(
         "training {} on {}: {} scenes, validating on {} ({})",
-        settings.name,
+        job.settings.name,
         device.name,
-        scenes.len(),
-        validation.len(),
-        validation.iter().map(|pair| pair.name.as_str()).collect::<Vec<_>>().join(" ")
+        job.scenes.len(),
+        job.validation.len(),
+        job.validation.iter().map(|pair| pair.name.as_str()).collect::<Vec<_>>().join(" ")
     );
-    let from = args.from.as_ref().map(|path| {
-        std::fs::read(path).with_context(|| format!("cannot read the weights {}", path.display()))
-    });
-    let command = std::env::args().collect();
-    let candidates =
-        args.hard_negatives.as_ref().map(|path| read_rows(path)).transpose()?.unwrap_or_default();
-    let from = from.transpose()?;
-    let out = args.out.clone();
-    let job = TrainJob { settings, scenes, validation, data, from, candidates, out, command };
-    say!("epoch    crops      rate  training  validation    mse %  nothing %  crops/s");
-    let done = run(&job, &device, print)?;
-    say!("{done} epochs done: the best weights are in {}", args.out.join("best.safetensors").display());
+    let mut epochs = Epochs::new();
+    let mut see = |event: Event| epochs.see(event);
+    let summaries = match args.repeats {
+        Some(count) => repeat(&job, count, &device, &stop, &mut see)?,
+        None => vec![run(&job, &device, &stop, &mut see)?],
+    };
+    epochs.finish();
+    summaries.iter().for_each(print);
+    if let Some(signal) = summaries.iter().find_map(|summary| summary.stopped_by.as_ref()) {
+        note!("stopped by {signal}: the same command goes on from there");
+        return Ok(Done::Stopped);
+    }
+    match args.repeats {
+        Some(_) => say!("all figures are in {}", args.out.join("repeats.csv").display()),
+        None => say!("the best weights are in {}", args.out.join("best.safetensors").display()),
+    }
     Ok(Done::All)
 }
 
-fn print(epoch: &Epoch) {
+fn print(summary: &Summary) {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     say!(
-        "{:5} {:8} {:9.2e} {:9.4} {:11.4} {:8.3} {:10.3} {:8.1}",
-        epoch.epoch,
-        epoch.crops,
-        epoch.learning_rate,
-        epoch.train_loss,
-        epoch.validation_loss,
-        epoch.validation_mse_percent,
-        epoch.nothing_mse_percent,
-        epoch.crops_per_s
+        "{}: {} images in {:.1} s, {:.1} images/s; peak memory {:.0} MiB, of it private {:.0} MiB",
+        summary.ended,
+        summary.images,
+        summary.seconds,
+        summary.images_per_s,
+        mib(summary.peak_resident_bytes),
+        mib(summary.peak_private_bytes)
     );
+    if let (Some(epoch), Some(loss)) = (summary.best_epoch, summary.best_validation_loss) {
+        say!("lowest validation loss {loss:.4}, after epoch {epoch}");
+    }
+    if let (Some(goal), None, None) = (summary.until_validation_loss, summary.reached_s, &summary.stopped_by)
+    {
+        say!("validation loss {goal} was not reached");
+    }
 }
 
-/// The settings that are meant; a data set's crops are what they are.
+fn job(args: &Args, settings: Settings, data: Option<DataSet>) -> Result<TrainJob> {
+    let (scenes, validation) = scenes(args, data.as_ref(), &settings)?;
+    let from = args.from.as_ref().map(|path| {
+        std::fs::read(path).with_context(|| format!("cannot read the weights {}", path.display()))
+    });
+    let candidates = args.hard_negatives.as_ref().map(|path| read_rows(path));
+    Ok(TrainJob {
+        validation_seed: settings.train.seed,
+        settings,
+        scenes,
+        validation,
+        data,
+        from: from.transpose()?,
+        candidates: candidates.transpose()?.unwrap_or_default(),
+        images: args.images,
+        until_validation_loss: args.until_val_loss,
+        out: args.out.clone(),
+        command: std::env::args().collect(),
+    })
+}
+
+/// The settings that are meant, checked; a data set's crops are what they are.
 fn settings(args: &Args, data: Option<&DataSet>) -> Result<Settings> {
     let mut settings = config::load(&args.settings)?;
     let train = &mut settings.train;
@@ -129,6 +175,9 @@ fn settings(args: &Args, data: Option<&DataSet>) -> Result<Settings> {
         settings.train.impact_share = impact_share(text, data)?;
     }
     settings.check()?;
+    if let Some(loss) = args.until_val_loss.filter(|loss| !(*loss > 0.0 && loss.is_finite())) {
+        return Err(WrongUsage(format!("--until-val-loss {loss}: must be a number above 0")).into());
+    }
     Ok(settings)
 }
 

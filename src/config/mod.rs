@@ -1,6 +1,7 @@
 //! Settings: presets compiled in, a file, then flags; checked once, then plain values.
 
 mod presets;
+mod training;
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use crate::fault::WrongUsage;
 use crate::tile::{halo_px, multiple_px};
 
 pub use presets::{PRESETS, shipped_weights};
+pub use training::{LossKind, OptimiserKind, ScheduleKind, TrainSettings};
 
 /// All settings of a run, none optional; each run saves them beside its results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,35 +114,6 @@ impl std::fmt::Display for Precision {
     }
 }
 
-/// How the network is trained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainSettings {
-    /// Side of a crop, px.
-    pub crop_px: usize,
-    /// Pixels this near the rim of a mask's impact are not judged; 0 judges all.
-    pub ring_px: usize,
-    /// Whether crops are turned, mirrored and brightened or darkened.
-    pub augment: bool,
-    /// Crops a step.
-    pub batch: usize,
-    /// Share of the crops that hold an impact, 0..=1.
-    pub impact_share: f64,
-    /// Share of the crops without an impact that hold a mistake of an earlier network, where its
-    /// candidates are given, 0..=1.
-    pub hard_share: f64,
-    /// Crops an epoch: validation and a checkpoint come after each.
-    pub epoch_crops: usize,
-    /// Epochs.
-    pub epochs: usize,
-    /// Highest step size of Nadam, reached after the warm-up.
-    pub learning_rate: f64,
-    /// Share of the scenes held out for validation when no list of them is given, 0..1.
-    pub validation_share: f64,
-    /// Seed of the split, the crops and the initial weights.
-    pub seed: u64,
-}
-
 /// The settings of a preset's name, or of a TOML file, checked.
 ///
 /// # Errors
@@ -161,6 +134,11 @@ pub fn load(name: &str) -> Result<Settings> {
     Ok(settings)
 }
 
+/// [`WrongUsage`] with the key, its value and its limit, unless the limit holds.
+fn demand(holds: bool, key: &str, value: &dyn std::fmt::Display, limit: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(wrong(format!("{key} = {value}: must be {limit}"))) }
+}
+
 fn wrong(message: String) -> anyhow::Error {
     WrongUsage(message).into()
 }
@@ -169,10 +147,7 @@ impl Settings {
     /// # Errors
     /// [`WrongUsage`] with the key, its value and its limit.
     pub fn check(&self) -> Result<()> {
-        let demand = |holds: bool, key: &str, value: &dyn std::fmt::Display, limit: &str| {
-            if holds { Ok(()) } else { Err(wrong(format!("{key} = {value}: must be {limit}"))) }
-        };
-        let (network, scan, train) = (&self.network, &self.scan, &self.train);
+        let (network, scan) = (&self.network, &self.scan);
         let widths = format!("{:?}", network.widths);
         let usable =
             (2..=6).contains(&network.widths.len()) && network.widths.iter().all(|w| (1..=2048).contains(w));
@@ -201,26 +176,7 @@ impl Settings {
         )?;
         demand((0.0..=1.0).contains(&scan.min_score), "scan.min_score", &scan.min_score, "in 0..=1")?;
         demand(scan.min_area_px > 0, "scan.min_area_px", &scan.min_area_px, "at least 1")?;
-        let limit = format!("a positive multiple of {}", multiple_px(&network.widths));
-        let crop = train.crop_px;
-        let fits = crop > 0 && crop.is_multiple_of(multiple_px(&network.widths) as usize);
-        demand(fits, "train.crop_px", &crop, &limit)?;
-        demand(train.ring_px <= 64, "train.ring_px", &train.ring_px, "0 to 64")?;
-        demand(train.batch > 0, "train.batch", &train.batch, "at least 1")?;
-        demand(
-            train.epoch_crops >= train.batch,
-            "train.epoch_crops",
-            &train.epoch_crops,
-            "at least train.batch",
-        )?;
-        let rate = &train.learning_rate;
-        demand(*rate > 0.0 && *rate <= 1.0, "train.learning_rate", rate, "above 0, at most 1")?;
-        let share = &train.impact_share;
-        demand(*share > 0.0 && *share <= 1.0, "train.impact_share", share, "above 0, at most 1")?;
-        let share = &train.hard_share;
-        demand((0.0..=1.0).contains(share), "train.hard_share", share, "in 0..=1")?;
-        let share = &train.validation_share;
-        demand(*share > 0.0 && *share < 1.0, "train.validation_share", share, "between 0 and 1")
+        self.train.check(multiple_px(&network.widths))
     }
 
     /// Pixels on each side of a window that belong to its neighbours.
@@ -263,6 +219,21 @@ mod tests {
         for (name, _) in PRESETS {
             assert_eq!(load(name).unwrap().name, name);
         }
+    }
+
+    #[test]
+    fn the_studys_networks_are_trained_as_the_study_says() {
+        for name in ["unet1.0", "unet2.0", "unet2.1", "unet3.0"] {
+            let train = load(name).unwrap().train;
+            assert_eq!((train.loss, train.optimiser), (LossKind::Bce, OptimiserKind::Nadam), "{name}");
+            assert_eq!((train.batch, train.epochs, train.learning_rate), (32, 200, 1e-4), "{name}");
+            let plateau = (train.plateau_epochs, train.plateau_factor, train.lowest_learning_rate);
+            assert_eq!((train.schedule, plateau), (ScheduleKind::Plateau, (5, 0.5, 1e-5)), "{name}");
+            let fed_back = matches!(name, "unet2.1" | "unet3.0");
+            assert_eq!(train.hard_share > 0.0, fed_back, "{name}");
+        }
+        let last = load("unet3.0").unwrap();
+        assert_eq!((last.network.widths.len(), last.network.dropout, last.train.l2), (5, 0.2, 0.01));
     }
 
     #[test]

@@ -1,8 +1,12 @@
-//! What the scheduler says of this task: its array index, and how far the array goes.
+//! What the scheduler says of this task: its array index, how far the array goes, and when to stop.
+
+mod signals;
 
 use anyhow::Result;
 
 use crate::fault::WrongUsage;
+
+pub use signals::StopRequest;
 
 /// A task's place in a job array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

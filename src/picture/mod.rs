@@ -1,4 +1,6 @@
-//! Browse pictures: a scene reduced to a screen's size, with rings around places in it.
+//! Pictures: a scene reduced to a screen's size with rings around places in it, and figures ([`plot`]).
+
+pub mod plot;
 
 use std::io::Write;
 

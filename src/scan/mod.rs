@@ -9,7 +9,6 @@ mod publish;
 mod visit;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -19,6 +18,7 @@ use crate::detect::Segmenter;
 use crate::fault::WrongUsage;
 use crate::plan::{SceneList, plan};
 use crate::records::{RunIds, Shard, ShardManifest};
+use crate::timing::{PeakMemory, host_name};
 
 pub use pipeline::level;
 pub use publish::{MANIFEST, shard_folder};
@@ -145,32 +145,9 @@ pub fn scan_shard(
         })?;
     let began = Instant::now();
     let memory = PeakMemory::default();
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-    let device = segmenter.device();
+    let (host, device) = (host_name(), segmenter.device());
     let found = pipeline::run(job, &shard, segmenter, watch, &memory, began)?;
     publish::publish(job, &shard, found, &publish::Where { host, device }, &memory, began)
-}
-
-/// The largest private memory seen, from `/proc/self/status`.
-#[derive(Debug, Default)]
-pub struct PeakMemory(AtomicU64);
-
-impl PeakMemory {
-    /// Looks again.
-    pub fn sample(&self) {
-        self.0.fetch_max(rss_anon_bytes().unwrap_or(0), Ordering::Relaxed);
-    }
-
-    /// The largest so far, bytes; 0 where the system does not tell.
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-fn rss_anon_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Where a run's shards are.

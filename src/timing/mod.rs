@@ -1,6 +1,10 @@
-//! Where the time went: stages that follow each other without a gap.
+//! Where the time and the memory went: stages that follow each other without a gap.
+
+mod memory;
 
 use std::time::Instant;
+
+pub use memory::{PeakMemory, host_name, peak_resident_bytes};
 
 /// A stage of a band, on the shard's clock.
 #[derive(Clone, Debug, PartialEq)]

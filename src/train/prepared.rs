@@ -17,14 +17,22 @@ use super::source::CropSource;
 use super::store::CropStore;
 use crate::config::{InputSettings, TrainSettings};
 use crate::dice::Dice;
+use crate::fault::Stopped;
+use crate::job::StopRequest;
 use crate::unet::CropBatch;
 
 /// Opens the scenes of `pairs`, in their order.
 ///
 /// # Errors
-/// If one cannot be read, or does not agree with its mask.
-pub fn open_scenes(pairs: &[Pair], input: InputSettings) -> Result<Vec<TrainingScene>> {
-    pairs.par_iter().map(|pair| TrainingScene::open(&pair.image, &pair.mask, input)).collect()
+/// If one cannot be read, or does not agree with its mask; [`Stopped`] if asked to stop on the way.
+pub fn open_scenes(pairs: &[Pair], input: InputSettings, stop: &StopRequest) -> Result<Vec<TrainingScene>> {
+    let open = |pair: &Pair| {
+        if stop.asked().is_some() {
+            return Err(Stopped.into());
+        }
+        TrainingScene::open(&pair.image, &pair.mask, input)
+    };
+    pairs.par_iter().map(open).collect()
 }
 
 /// The crops of one part, read from the store or from the mapped scenes.
@@ -45,12 +53,14 @@ impl PartCrops {
     /// where there is none, or where mistakes are to be drawn from them.
     ///
     /// # Errors
-    /// If the part has no crops, a scene cannot be read, or `mistakes` name another one.
+    /// If the part has no crops, a scene cannot be read, or `mistakes` name another one; [`Stopped`] if asked
+    /// to stop on the way.
     pub fn open(
         data: &DataSet,
         part: Part,
         store: Option<Arc<CropStore>>,
         mistakes: &[Candidate],
+        stop: &StopRequest,
     ) -> Result<Self> {
         let rows = data.crops_of(part);
         ensure!(!rows.is_empty(), "{} has no crops for {part}", data.folder.join(CROPS).display());
@@ -58,7 +68,7 @@ impl PartCrops {
         let pairs = data.scenes(part);
         let names: Vec<&str> = pairs.iter().map(|pair| pair.name.as_str()).collect();
         let needed = store.is_none() || !mistakes.is_empty();
-        let mut scenes = if needed { open_scenes(pairs, spec.input)? } else { Vec::new() };
+        let mut scenes = if needed { open_scenes(pairs, spec.input, stop)? } else { Vec::new() };
         let hard = hand_out(mistakes, &names, &mut scenes)?;
         Ok(Self {
             rows,

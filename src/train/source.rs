@@ -9,8 +9,10 @@ use super::mistakes::{Provenance, hand_out};
 use super::prepared::{PartCrops, PreparedSampler, open_scenes, open_store};
 use super::sampler::Sampler;
 use super::{Pair, TrainJob};
+use crate::config::TrainSettings;
 use crate::fault::WrongUsage;
 use crate::geo::name::observation;
+use crate::job::StopRequest;
 use crate::unet::CropBatch;
 
 /// Gives batches of crops, each a pure function of the seed and its number.
@@ -35,21 +37,28 @@ pub struct TrainData {
 /// Opens the crops of `job`.
 ///
 /// # Errors
-/// If a scene or the data set cannot be read, there is no impact, or a hard negative is of no training scene.
-pub fn open(job: &TrainJob) -> Result<TrainData> {
+/// If a scene or the data set cannot be read, there is no impact, or a hard negative is of no training scene;
+/// [`crate::fault::Stopped`] if asked to stop on the way.
+pub fn open(job: &TrainJob, stop: &StopRequest) -> Result<TrainData> {
     match &job.data {
-        Some(data) => open_prepared(job, data),
-        None => open_scenes_of(job),
+        Some(data) => open_prepared(job, data, stop),
+        None => open_scenes_of(job, stop),
     }
 }
 
-fn open_scenes_of(job: &TrainJob) -> Result<TrainData> {
+/// The settings that validation crops are drawn by: with a seed of their own.
+fn held_out_settings(job: &TrainJob) -> TrainSettings {
+    TrainSettings { seed: job.validation_seed, ..job.settings.train.clone() }
+}
+
+fn open_scenes_of(job: &TrainJob, stop: &StopRequest) -> Result<TrainData> {
     let (train, input) = (&job.settings.train, job.settings.input);
     keep_apart(&job.scenes, &job.validation)?;
-    let mut scenes = open_scenes(&job.scenes, input)?;
+    let mut scenes = open_scenes(&job.scenes, input, stop)?;
     let names: Vec<&str> = job.scenes.iter().map(|pair| pair.name.as_str()).collect();
     let hard = hand_out(&job.candidates, &names, &mut scenes)?;
-    let validation = Sampler::new(open_scenes(&job.validation, input)?, train).context("validation")?;
+    let held_out = open_scenes(&job.validation, input, stop)?;
+    let validation = Sampler::new(held_out, &held_out_settings(job)).context("validation")?;
     Ok(TrainData { train: Box::new(Sampler::new(scenes, train)?), validation: Box::new(validation), hard })
 }
 
@@ -70,15 +79,15 @@ fn keep_apart(scenes: &[Pair], validation: &[Pair]) -> Result<()> {
 }
 
 /// Validation crops are shown as they are.
-fn open_prepared(job: &TrainJob, data: &DataSet) -> Result<TrainData> {
+fn open_prepared(job: &TrainJob, data: &DataSet, stop: &StopRequest) -> Result<TrainData> {
     let train = &job.settings.train;
     let store = open_store(data)?;
-    let crops = PartCrops::open(data, Part::Train, store.clone(), &job.candidates)?;
+    let crops = PartCrops::open(data, Part::Train, store.clone(), &job.candidates, stop)?;
     let hard = crops.hard.clone();
-    let held_out = PartCrops::open(data, Part::Validation, store, &[])?;
+    let held_out = PartCrops::open(data, Part::Validation, store, &[], stop)?;
     Ok(TrainData {
         train: Box::new(PreparedSampler::new(crops, train, train.augment)),
-        validation: Box::new(PreparedSampler::new(held_out, train, false)),
+        validation: Box::new(PreparedSampler::new(held_out, &held_out_settings(job), false)),
         hard,
     })
 }

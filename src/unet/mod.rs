@@ -23,7 +23,7 @@ use crate::detect::Segmenter;
 pub use device::{Chosen, devices};
 pub use direct::DirectSegmenter;
 pub use segment::UnetSegmenter;
-pub use trainer::{CropBatch, Regime, StepOutcome, StepSeconds, Trainer};
+pub use trainer::{CropBatch, LossScale, Regime, StepOutcome, StepSeconds, Trainer};
 pub use weights::Weights;
 
 /// Probabilities, `[count, side, side]` in 0..=1, of network input of the same shape, given its side.

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the golden files of tests/it/golden.rs with PyTorch: what the network and its gradient must be.
+"""Writes the golden files of tests/it/golden.rs with PyTorch: what the network and its gradient must be,
+and where the optimisers' steps must lead.
 
     python3 tests/data/dump_goldens.py ../shared/peers        # the folder that holds model.py
 
@@ -96,14 +97,30 @@ loss.backward()
 state = dict(net.named_parameters())
 out = {"pixels": x[:, 0].numpy(), "mask": (truth[:, 0] > 0).numpy().astype(np.uint8), "loss": np.array([loss.item()], np.float32)}
 out["gradient"] = np.concatenate([state[n].grad.numpy().ravel() for n in names])
-q = torch.tensor([0.5, -1.0, 2.0, 0.0], requires_grad=True)
-optimiser = torch.optim.NAdam([q], lr=0.01)
-path = []
-for step in range(5):
-    optimiser.zero_grad()
-    (q * torch.tensor([1.0, -2.0, 0.3, 1e-3]) * (step + 1) + q * q).sum().backward()
-    optimiser.step()
-    path.append(q.detach().numpy().copy())
-out["nadam"] = np.stack(path)
+
+
+def path(optimiser, steps, **settings):
+    """Where `steps` steps of an optimiser of PyTorch lead, parameter by parameter."""
+    q = torch.tensor([0.5, -1.0, 2.0, 0.0], requires_grad=True)
+    optimiser = optimiser([q], lr=0.01, **settings)
+    places = []
+    for step in range(steps):
+        optimiser.zero_grad()
+        (q * torch.tensor([1.0, -2.0, 0.3, 1e-3]) * (step + 1) + q * q).sum().backward()
+        optimiser.step()
+        places.append(q.detach().numpy().copy())
+    return np.stack(places)
+
+
+out["nadam"] = path(torch.optim.NAdam, 5)
 save_file(out, os.path.join(HERE, "step.golden.safetensors"))
 print("loss", loss.item())
+
+# Twenty steps of each optimiser.
+out = {
+    "nadam": path(torch.optim.NAdam, 20),
+    "adam": path(torch.optim.Adam, 20),
+    "sgd": path(torch.optim.SGD, 20),
+    "momentum": path(torch.optim.SGD, 20, momentum=0.9),
+}
+save_file(out, os.path.join(HERE, "optimiser.golden.safetensors"))

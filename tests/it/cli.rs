@@ -12,6 +12,12 @@ fn wrong_settings_are_exit_2_with_the_keys_name() {
         (good.replace("min_area_px", "min_aera_px"), "min_aera_px"),
         (good.replace("batch = 1\n", ""), "batch"),
         (good.replace("dropout = 0.2", "dropout = \"much\""), "dropout"),
+        (good.replace("loss = \"bce-jaccard\"", "loss = \"hinge\""), "hinge"),
+        (good.replace("optimiser = \"nadam\"", "optimiser = \"lion\""), "lion"),
+        (good.replace("l2 = 0.0", "l2 = -1.0"), "train.l2 = -1"),
+        (good.replace("plateau_factor = 0.5", "plateau_factor = 2.0"), "train.plateau_factor = 2"),
+        (good.replace("validation_crops = 512", "validation_crops = 0"), "train.validation_crops = 0"),
+        (good.replace("stop_after_epochs = 0\n", ""), "stop_after_epochs"),
     ];
     for (text, named) in cases {
         std::fs::write(&path, text).unwrap();

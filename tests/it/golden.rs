@@ -1,9 +1,10 @@
-//! The network against PyTorch: probabilities of all presets, one training step, five of Nadam.
+//! The network against PyTorch: probabilities of all presets, one training step, twenty of each
+//! optimiser.
 //!
 //! The files in `tests/data` are written by `tests/data/dump_goldens.py`.
 
-use marscan::config::NetworkSettings;
-use marscan::train::nadam::Nadam;
+use marscan::config::{NetworkSettings, OptimiserKind, load};
+use marscan::train::optimiser::Optimiser;
 use marscan::unet::device::{choose, reference};
 use marscan::unet::layout::{parameters, statistics};
 use marscan::unet::{CropBatch, DirectSegmenter, UnetSegmenter, Weights};
@@ -112,17 +113,30 @@ fn loss_and_gradient_of_a_step_agree_with_pytorch() {
 }
 
 #[test]
-fn nadam_takes_pytorchs_steps() {
-    let bytes = std::fs::read("tests/data/step.golden.safetensors").unwrap();
-    let wanted = floats(&SafeTensors::deserialize(&bytes).unwrap(), "nadam");
-    let mut values = vec![0.5f32, -1.0, 2.0, 0.0];
-    let mut nadam = Nadam::new(4);
-    for step in 0..5 {
-        let slope = [1.0f32, -2.0, 0.3, 1e-3].map(|s| s * (step + 1) as f32);
-        let gradient: Vec<f32> = values.iter().zip(slope).map(|(v, s)| s + 2.0 * v).collect();
-        nadam.step(0.01, &mut values, &gradient);
-        for (k, value) in values.iter().enumerate() {
-            assert!((value - wanted[4 * step + k]).abs() < 1e-6, "step {step}, parameter {k}");
+fn the_optimisers_take_pytorchs_steps() {
+    let bytes = std::fs::read("tests/data/optimiser.golden.safetensors").unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let cases = [
+        ("nadam", OptimiserKind::Nadam, 0.0),
+        ("adam", OptimiserKind::Adam, 0.0),
+        ("sgd", OptimiserKind::Sgd, 0.0),
+        ("momentum", OptimiserKind::Sgd, 0.9),
+    ];
+    for (name, kind, momentum) in cases {
+        let wanted = floats(&file, name);
+        let mut train = load("unet1.0").unwrap().train;
+        (train.optimiser, train.momentum) = (kind, momentum);
+        let mut values = vec![0.5f32, -1.0, 2.0, 0.0];
+        let mut optimiser = Optimiser::new(&train, values.len());
+        let mut worst = 0.0f32;
+        for (step, wanted) in wanted.chunks(4).enumerate() {
+            let slope = [1.0f32, -2.0, 0.3, 1e-3].map(|s| s * (step + 1) as f32);
+            let gradient: Vec<f32> = values.iter().zip(slope).map(|(v, s)| s + 2.0 * v).collect();
+            optimiser.step(0.01, &mut values, &gradient);
+            worst = values.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
         }
+        println!("{name}: largest difference from PyTorch over 20 steps {worst:.2e}");
+        assert!(worst < 1e-6, "{name}: {worst}");
+        assert!((wanted[76] - 0.5).abs() > 0.1, "{name}: a path that leads nowhere");
     }
 }

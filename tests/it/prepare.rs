@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use marscan::config::{Settings, load};
 use marscan::geo::name::observation;
+use marscan::job::StopRequest;
 use marscan::raster::MappedScene;
 use marscan::table::read_rows;
 use marscan::train::list::{CropRow, DataSet, Kind, Part};
@@ -252,7 +253,7 @@ fn random_crops_have_the_impact_anywhere_and_borders_among_the_others() {
 }
 
 fn part(data: &DataSet, part: Part) -> PartCrops {
-    PartCrops::open(data, part, open_store(data).unwrap(), &[]).unwrap()
+    PartCrops::open(data, part, open_store(data).unwrap(), &[], &StopRequest::default()).unwrap()
 }
 
 fn crop(crops: &PartCrops, k: usize) -> CropBatch {

@@ -1,8 +1,8 @@
 //! Training steps: the same on every kind of device, and on one device or several.
 
-use marscan::config::{NetworkSettings, Precision};
+use marscan::config::{NetworkSettings, Precision, load};
 use marscan::dice::Dice;
-use marscan::train::nadam::Nadam;
+use marscan::train::optimiser::Optimiser;
 use marscan::unet::device::{Chosen, choose, reference};
 use marscan::unet::layout::statistics;
 use marscan::unet::loss::Loss;
@@ -77,7 +77,7 @@ fn several_replicas_take_the_steps_of_one() {
     for (count, local) in [(1, false), (2, false), (3, false), (4, false), (4, true)] {
         let mut trainer = trainer(&network, &vec![choose("cpu").unwrap(); count], local);
         let mut values = drawn(&network.widths);
-        let mut nadam = Nadam::new(values.len());
+        let mut nadam = Optimiser::new(&load("unet1.0").unwrap().train, values.len());
         for number in 0..20 {
             let place = Place { step: number, first_crop: 0 };
             let outcome = trainer.step(&values, &crops(8, 32, 100 + number), place, &Alone).unwrap();

@@ -1,0 +1,85 @@
+//! Where a run starts from: its checkpoint, given weights or random ones; and how it is trained.
+
+use anyhow::{Context, Result};
+
+use super::TrainJob;
+use super::checkpoint::{Checkpoint, Progress};
+use super::optimiser::Optimiser;
+use crate::config::{LossKind, Precision, TrainSettings};
+use crate::dice::Dice;
+use crate::unet::layout::{parameters, statistics};
+use crate::unet::loss::Loss;
+use crate::unet::{LossScale, Regime, Weights};
+
+/// The checkpoint of the run's folder, or the state before the first step.
+pub(super) fn begin(job: &TrainJob) -> Result<Checkpoint> {
+    let (run_id, train) = (run_id(job)?, &job.settings.train);
+    let place = job.out.join("checkpoint.safetensors");
+    if place.exists() {
+        return Checkpoint::load(&place, &run_id, train);
+    }
+    let (values, statistics) = match &job.from {
+        Some(bytes) => Weights::parse(&job.settings.network.widths, bytes)
+            .context("the weights to start from cannot be used")?
+            .to_flat(),
+        None => random(&job.settings.network.widths, train.seed),
+    };
+    let optimiser = Optimiser::new(train, values.len());
+    let progress = Progress::new(train, run_id, LossScale::new(PRECISION));
+    Ok(Checkpoint { optimiser, values, statistics, progress })
+}
+
+/// What convolutions are computed in.
+const PRECISION: Precision = Precision::F32;
+
+/// The settings' regime.
+pub(super) fn regime(train: &TrainSettings) -> Regime {
+    let loss = match train.loss {
+        LossKind::Bce => Loss::Bce,
+        LossKind::BceJaccard => Loss::BceJaccard,
+        LossKind::Focal => Loss::Focal { gamma: train.focal_gamma, alpha: train.focal_alpha },
+    };
+    Regime { loss, local_statistics: false, precision: PRECISION, seed: train.seed }
+}
+
+/// He-uniform convolutions, batch norm at identity, and a head that starts from "hardly anything is impact".
+fn random(widths: &[usize], seed: u64) -> (Vec<f32>, Vec<f32>) {
+    const HEAD_BIAS: f32 = -3.0;
+    let mut values = Vec::new();
+    for (k, (name, shape)) in parameters(widths).into_iter().enumerate() {
+        let count = shape.iter().product();
+        let mut dice = Dice::new(seed, &[u64::MAX, k as u64]);
+        let bound = (6.0 / shape[1..].iter().product::<usize>() as f64).sqrt();
+        values.extend((0..count).map(|_| match name.rsplit_once('.') {
+            Some((owner, "weight")) if owner.contains("bn") => 1.0,
+            Some((_, "weight")) => ((2.0 * dice.unit() - 1.0) * bound) as f32,
+            Some(("head", _)) => HEAD_BIAS,
+            _ => 0.0,
+        }));
+    }
+    let statistics = statistics(widths)
+        .into_iter()
+        .flat_map(|(name, shape)| {
+            let start = if name.ends_with("running_var") { 1.0 } else { 0.0 };
+            vec![start; shape[0]]
+        })
+        .collect();
+    (values, statistics)
+}
+
+/// What a checkpoint must agree on to be gone on from. When checkpoints are written, and at what loss the run
+/// ends, changes no step.
+pub(super) fn run_id(job: &TrainJob) -> Result<String> {
+    let mut settings = job.settings.clone();
+    (settings.train.checkpoint_minutes, settings.train.stop_after_epochs) = (0.0, 0);
+    let text = serde_json::to_string(&(
+        (&settings, &job.scenes, &job.validation, job.validation_seed, job.images),
+        (from_id(job), &job.candidates, job.data.as_ref().map(|data| &data.spec), env!("CARGO_PKG_VERSION")),
+    ))?;
+    Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
+}
+
+/// blake3 of the weights that training starts from.
+pub(super) fn from_id(job: &TrainJob) -> Option<String> {
+    job.from.as_ref().map(|bytes| blake3::hash(bytes).to_hex().to_string())
+}
