@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<Done> {
         .find(|part| part.to_string() == args.part)
         .ok_or_else(|| WrongUsage(format!("--part {}: must be train, validation or test", args.part)))?;
     let networks = args.networks.iter().map(|text| candidate(text)).collect::<Result<Vec<_>>>()?;
-    let data = DataSet::read(&args.data)?;
+    let data = DataSet::open(&args.data)?;
     let judged = judge(&data, part, &networks, &choose(&args.device)?)?;
     print(&judged);
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
@@ -63,7 +63,8 @@ fn candidate(text: &str) -> Result<Candidate> {
         return Err(WrongUsage(format!("--network {text}: must be SETTINGS=WEIGHTS")).into());
     };
     let settings = config::load(settings)?;
-    let bytes = std::fs::read(path).map_err(|why| WrongUsage(format!("cannot read the weights {path}: {why}")))?;
+    let bytes =
+        std::fs::read(path).map_err(|why| WrongUsage(format!("cannot read the weights {path}: {why}")))?;
     let weights = Weights::parse(&settings.network.widths, &bytes).with_context(|| path.to_owned())?;
     Ok(Candidate { name: settings.name, weights })
 }
@@ -87,13 +88,12 @@ fn print(judged: &Judged) {
 
 /// Image and mask, then a row a network, as the study has it.
 fn draw(judged: &Judged, path: &Path) -> Result<()> {
-    let mut mosaic = Mosaic::new(judged.side_px);
-    let captions: Vec<&str> = judged.shown.iter().map(|shown| shown.caption).collect();
-    mosaic.captions(&captions);
+    let columns: Vec<&str> = judged.shown.iter().map(|shown| shown.caption).collect();
+    let mut mosaic = Mosaic::new(judged.side_px, &columns);
     mosaic.row("image", judged.shown.iter().map(|shown| Tile::Grey(&shown.pixels)));
     mosaic.row("mask", judged.shown.iter().map(|shown| Tile::Probability(&shown.mask)));
     for (k, line) in judged.table.iter().enumerate() {
         mosaic.row(&line.network, judged.shown.iter().map(|shown| Tile::Probability(&shown.answers[k])));
     }
-    mosaic.write(path)
+    mosaic.save(path)
 }

@@ -20,6 +20,7 @@ mod devices;
 mod epochs;
 mod eval;
 mod info;
+mod judge;
 mod merge;
 mod mine;
 mod plan;
@@ -27,6 +28,7 @@ mod prepare;
 mod progress;
 mod scan;
 mod settings;
+mod speedup;
 mod synth;
 mod train;
 
@@ -58,6 +60,8 @@ enum Command {
     Prepare(prepare::Args),
     Train(train::Args),
     Mine(mine::Args),
+    Judge(judge::Args),
+    Speedup(speedup::Args),
     Devices(devices::Args),
     Settings(settings::Args),
 }
@@ -91,6 +95,8 @@ pub fn run(cli: &Cli) -> Result<Done> {
         Command::Prepare(args) => prepare::run(args),
         Command::Train(args) => train::run_command(args),
         Command::Mine(args) => mine::run(args),
+        Command::Judge(args) => judge::run(args),
+        Command::Speedup(args) => speedup::run(args),
         Command::Devices(args) => Ok(devices::run(args)),
         Command::Settings(args) => settings::run(args),
     }

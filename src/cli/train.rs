@@ -1,4 +1,4 @@
-//! `marscan train`: weights from scenes and masks, on one device.
+//! `marscan train`: weights from scenes and masks, on the devices of one process or of several ranks.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +7,18 @@ use clap::Args as ClapArgs;
 
 use super::Done;
 use super::epochs::Epochs;
-use crate::config::{self, Settings};
+use crate::config::{self, Precision, Settings};
 use crate::dice::Dice;
 use crate::fault::WrongUsage;
 use crate::geo::name::observation;
 use crate::job::StopRequest;
 use crate::plan::SceneList;
+use crate::ranks::{World, together};
 use crate::table::read_rows;
 use crate::train::list::{DataSet, Part};
 use crate::train::split::number_of;
-use crate::train::{Event, Pair, Summary, TrainJob, repeat, run};
-use crate::unet::device::choose;
+use crate::train::{Event, Pair, Summary, Team, TrainJob, repeat, run};
+use crate::unet::device::{choose_all, take_turn};
 
 /// Train the network on scenes and their masks; the same command goes on where it was stopped.
 #[derive(Debug, ClapArgs)]
@@ -25,7 +26,9 @@ use crate::unet::device::choose;
     marscan train --scenes train/scenes.csv --out runs/first --settings unet1\n  \
     marscan scan --scenes new/scenes.csv --out found --weights runs/first/best.safetensors\n  \
     marscan train --scenes train/scenes.csv --out runs/timed --settings unet3.0 --until-val-loss 0.6 --repeats 5\n  \
-    marscan train --scenes train/scenes.csv --out runs/speed --settings unet3.0 --images 3200\n\n\
+    marscan train --scenes train/scenes.csv --out runs/speed --settings unet3.0 --images 3200\n  \
+    marscan train --scenes train/scenes.csv --out runs/node --devices 0,1,2,3\n  \
+    mpirun -np 8 marscan train --scenes train/scenes.csv --out runs/nodes --scale-with-ranks\n\n\
     SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 end a run after the step in hand, with exit code 75: nothing is lost.")]
 pub struct Args {
     /// Scene list with a `mask` column; scenes without a mask are left out and named
@@ -50,9 +53,17 @@ pub struct Args {
     /// the masks have no impact is shown more often
     #[arg(long)]
     hard_negatives: Option<PathBuf>,
-    /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
-    #[arg(long, default_value = "auto")]
-    device: String,
+    /// Devices that share each batch: auto (all GPUs, or else the CPU), or a list like 0,1 (GPUs), PCI addresses,
+    /// cpu, cpu:4 (four replicas on it); ranks of one host take them in turn
+    #[arg(long, alias = "device", default_value = "auto", overrides_with = "devices")]
+    devices: String,
+    /// f32, f16 or bf16: what convolutions are computed in, in place of the settings'
+    #[arg(long)]
+    precision: Option<Precision>,
+    /// Take batch and learning rate as those of one rank, and multiply both by the number of ranks, as is usual
+    /// with Horovod; without it, ranks share the batch
+    #[arg(long)]
+    scale_with_ranks: bool,
     /// Epochs, in place of the settings'
     #[arg(long)]
     epochs: Option<usize>,
@@ -84,27 +95,36 @@ pub struct Args {
 /// Trains to the end that settings and flags name, or until a signal asks to stop.
 ///
 /// # Errors
-/// If settings, scenes or device cannot be used, or the device is lost on the way.
+/// If settings, scenes or devices cannot be used, a device is lost on the way, or another rank fails.
 pub fn run_command(args: &Args) -> Result<Done> {
+    together(|line| note!("{line}"), |world| on_rank(args, world))
+}
+
+/// What each rank does; rank 0 speaks.
+fn on_rank(args: &Args, world: &World) -> Result<Done> {
     let stop = StopRequest::listen()?;
     let data = args.data.as_deref().map(DataSet::open).transpose()?;
-    let settings = settings(args, data.as_ref())?;
-    let device = choose(&args.device)?;
+    let settings = settings(args, data.as_ref(), world.size())?;
+    let devices = take_turn(choose_all(&args.devices)?, world.local_rank(), world.local_size())?;
+    let team = Team { world, devices: &devices };
     let job = job(args, settings, data)?;
+    if !team.writes() {
+        let mut see = |_: Event| ();
+        let summaries = train(args, &job, team, &stop, &mut see)?;
+        let stopped = summaries.iter().any(|summary| summary.stopped_by.is_some());
+        return Ok(if stopped { Done::Stopped } else { Done::All });
+    }
+    let ranks = if world.size() > 1 { format!("{} ranks, here on ", world.size()) } else { String::new() };
     say!(
-        "training {} on {}: {} scenes, validating on {} ({})",
+        "training {} on {ranks}{}: {} scenes, validating on {} ({})",
         job.settings.name,
-        device.name,
+        team.label(),
         job.scenes.len(),
         job.validation.len(),
         job.validation.iter().map(|pair| pair.name.as_str()).collect::<Vec<_>>().join(" ")
     );
     let mut epochs = Epochs::new();
-    let mut see = |event: Event| epochs.see(event);
-    let summaries = match args.repeats {
-        Some(count) => repeat(&job, count, &device, &stop, &mut see)?,
-        None => vec![run(&job, &device, &stop, &mut see)?],
-    };
+    let summaries = train(args, &job, team, &stop, &mut |event| epochs.see(event))?;
     epochs.finish();
     summaries.iter().for_each(print);
     if let Some(signal) = summaries.iter().find_map(|summary| summary.stopped_by.as_ref()) {
@@ -116,6 +136,19 @@ pub fn run_command(args: &Args) -> Result<Done> {
         None => say!("the best weights are in {}", args.out.join("best.safetensors").display()),
     }
     Ok(Done::All)
+}
+
+fn train(
+    args: &Args,
+    job: &TrainJob,
+    team: Team,
+    stop: &StopRequest,
+    see: &mut dyn FnMut(Event),
+) -> Result<Vec<Summary>> {
+    match args.repeats {
+        Some(count) => repeat(job, count, team, stop, see),
+        None => Ok(vec![run(job, team, stop, see)?]),
+    }
 }
 
 fn print(summary: &Summary) {
@@ -160,13 +193,18 @@ fn job(args: &Args, settings: Settings, data: Option<DataSet>) -> Result<TrainJo
 }
 
 /// The settings that are meant, checked; a data set's crops are what they are.
-fn settings(args: &Args, data: Option<&DataSet>) -> Result<Settings> {
+fn settings(args: &Args, data: Option<&DataSet>, ranks: usize) -> Result<Settings> {
     let mut settings = config::load(&args.settings)?;
     let train = &mut settings.train;
     train.epochs = args.epochs.unwrap_or(train.epochs);
     train.learning_rate = args.learning_rate.unwrap_or(train.learning_rate);
     train.ring_px = args.ring.unwrap_or(train.ring_px);
     train.augment &= !args.no_augment;
+    train.precision = args.precision.unwrap_or(train.precision);
+    if args.scale_with_ranks {
+        train.batch *= ranks;
+        train.learning_rate *= ranks as f64;
+    }
     if let Some(data) = data {
         (train.crop_px, train.ring_px) = (data.spec.side_px, data.spec.ring_px);
         settings.input = data.spec.input;

@@ -104,6 +104,16 @@ pub enum Precision {
     Bf16,
 }
 
+impl std::str::FromStr for Precision {
+    type Err = WrongUsage;
+
+    fn from_str(text: &str) -> Result<Self, WrongUsage> {
+        let all = [Self::F32, Self::F16, Self::Bf16];
+        let found = all.into_iter().find(|one| one.to_string() == text);
+        found.ok_or_else(|| WrongUsage("must be f32, f16 or bf16".into()))
+    }
+}
+
 impl std::fmt::Display for Precision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

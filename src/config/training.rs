@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::demand;
+use super::{Precision, demand};
 
 /// How the network is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,10 @@ pub struct TrainSettings {
     pub focal_alpha: f64,
     /// How a step is taken.
     pub optimiser: OptimiserKind,
+    /// What convolutions are computed in.
+    pub precision: Precision,
+    /// Whether each device normalises by its own share of the batch, as Keras does, and not by the whole.
+    pub local_statistics: bool,
     /// With `sgd`: share of the last step that is taken again, 0..1.
     pub momentum: f64,
     /// The sum of the squared kernels times this is added to the loss, as Keras' `l2`; 0 for none.

@@ -1,5 +1,7 @@
-//! Pictures: a scene reduced to a screen's size with rings around places in it, and figures ([`plot`]).
+//! Pictures: a scene reduced to a screen's size with rings around places in it, crops side by side ([`mosaic`]),
+//! and figures ([`plot`]).
 
+pub mod mosaic;
 pub mod plot;
 
 use std::io::Write;
@@ -80,12 +82,7 @@ impl Overlay {
             }
             grey.extend(sums.into_iter().map(|(sum, count)| sum.checked_div(count).unwrap_or(0) as u8));
         }
-        let (low, high) = percentiles(&grey);
-        let stretch = |v: u8| {
-            let t = (f64::from(v) - low) / (high - low).max(1.0);
-            if v == 0 { 0 } else { (20.0 + 215.0 * t).clamp(0.0, 255.0) as u8 }
-        };
-        let pixels = grey.into_iter().map(|v| [stretch(v); 3]).collect();
+        let pixels = stretched(&grey).into_iter().map(|v| [v; 3]).collect();
         Ok(Self { rows: down, cols: across, step, pixels })
     }
 
@@ -117,13 +114,28 @@ impl Overlay {
     /// # Errors
     /// If `out` cannot be written.
     pub fn png(&self, out: impl Write) -> Result<()> {
-        let mut encoder = png::Encoder::new(out, self.cols as u32, self.rows as u32);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(self.pixels.as_flattened())?;
-        Ok(writer.finish()?)
+        encode(self.rows, self.cols, self.pixels.as_flattened(), out)
     }
+}
+
+/// Writes `[row, col, rgb]` as PNG.
+fn encode(rows: usize, cols: usize, pixels: &[u8], out: impl Write) -> Result<()> {
+    let mut encoder = png::Encoder::new(out, cols as u32, rows as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    Ok(writer.finish()?)
+}
+
+/// Grey levels stretched between the darkest and brightest thousandth of the ground; no data stays 0.
+fn stretched(grey: &[u8]) -> Vec<u8> {
+    let (low, high) = percentiles(grey);
+    let stretch = |&v: &u8| {
+        let t = (f64::from(v) - low) / (high - low).max(1.0);
+        if v == 0 { 0 } else { (20.0 + 215.0 * t).clamp(0.0, 255.0) as u8 }
+    };
+    grey.iter().map(stretch).collect()
 }
 
 /// The levels that a thousandth of the ground is darker, and brighter, than.

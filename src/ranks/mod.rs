@@ -12,6 +12,7 @@ mod launch;
 mod peers;
 
 use std::env;
+use std::ops::RangeTo;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use anyhow::{Error, Result};
@@ -66,8 +67,17 @@ impl World {
 
     /// Which of the ranks on its host this is, from 0: which of the host's devices it should take.
     pub fn local_rank(&self) -> usize {
+        self.on_this_host(..self.rank)
+    }
+
+    /// How many ranks there are on its host.
+    pub fn local_size(&self) -> usize {
+        self.on_this_host(..self.size())
+    }
+
+    fn on_this_host(&self, ranks: RangeTo<usize>) -> usize {
         let mine = &self.hosts[self.rank];
-        self.hosts[..self.rank].iter().filter(|host| *host == mine).count()
+        self.hosts[ranks].iter().filter(|host| *host == mine).count()
     }
 
     /// Replaces `values` by their sums over the ranks, the same bits on each; all have the same length.
@@ -101,6 +111,11 @@ impl World {
     /// Whether any rank says so, the same answer on each: "stop", say, where one got a signal.
     pub fn agree(&self, here: bool) -> bool {
         self.peers.as_ref().map_or(here, |peers| peers.any(here))
+    }
+
+    /// The text of each rank, of which the first 256 bytes are kept.
+    pub fn gather(&self, text: &str) -> Vec<String> {
+        self.peers.as_ref().map_or_else(|| vec![text.to_owned()], |peers| peers.gather(text))
     }
 
     /// Waits until every rank is here.
@@ -170,5 +185,6 @@ mod tests {
         let hosts: Vec<String> = ["a", "a", "b", "a", "b"].map(String::from).into();
         let local = |rank| World { peers: None, rank, hosts: hosts.clone() }.local_rank();
         assert_eq!([0, 1, 2, 3, 4].map(local), [0, 1, 0, 2, 1]);
+        assert_eq!(World { peers: None, rank: 2, hosts }.local_size(), 2);
     }
 }

@@ -81,6 +81,14 @@ impl Checkpoint {
     /// # Errors
     /// If it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        write_whole(path, &self.to_bytes()?)
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// If the head cannot be written as text.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let (moves, momentum_product) = (self.optimiser.steps, self.optimiser.momentum_product);
         // TOML, because its numbers come back bit for bit, and infinity is one of them.
         let head = toml::to_string(&Progress { moves, momentum_product, ..self.progress.clone() })?;
@@ -90,7 +98,7 @@ impl Checkpoint {
         for ((name, part), data) in PARTS.iter().zip(parts).zip(&bytes) {
             views.push((*name, TensorView::new(Dtype::F32, vec![part.len()], data)?));
         }
-        write_whole(path, &serialize(views, Some([("checkpoint".to_owned(), head)].into()))?)
+        Ok(serialize(views, Some([("checkpoint".to_owned(), head)].into()))?)
     }
 
     /// Reads what [`Self::save`] wrote.
@@ -98,7 +106,8 @@ impl Checkpoint {
     /// # Errors
     /// If the file cannot be read, or belongs to another run than `run_id`.
     pub fn load(path: &Path, run_id: &str, train: &TrainSettings) -> Result<Self> {
-        let found = Self::read(path, train).with_context(|| {
+        let read = || Self::parse(&std::fs::read(path)?, train);
+        let found = read().with_context(|| {
             format!("cannot go on from {}: delete it to start again, or choose another --out", path.display())
         })?;
         ensure!(
@@ -111,12 +120,15 @@ impl Checkpoint {
         Ok(found)
     }
 
-    fn read(path: &Path, train: &TrainSettings) -> Result<Self> {
-        let bytes = std::fs::read(path)?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
+    /// From the bytes of a file.
+    ///
+    /// # Errors
+    /// If it is none, or its optimiser is of another size than the settings'.
+    pub fn parse(bytes: &[u8], train: &TrainSettings) -> Result<Self> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes)?;
         let head = metadata.metadata().as_ref().and_then(|m| m.get("checkpoint"));
         let progress: Progress = toml::from_str(head.context("it has no checkpoint head")?)?;
-        let file = SafeTensors::deserialize(&bytes)?;
+        let file = SafeTensors::deserialize(bytes)?;
         let part = |name: &str| -> Result<Vec<f32>> {
             let data = file.tensor(name)?;
             let float = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);

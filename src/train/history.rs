@@ -56,9 +56,10 @@ pub const EPOCH_HEADER: [&str; 12] = [
 ];
 
 /// All epochs of a run so far.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// In order, the first one numbered 1.
+    #[serde(default)]
     pub epochs: Vec<Epoch>,
 }
 

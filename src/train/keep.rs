@@ -8,25 +8,20 @@ use super::mistakes::Provenance;
 use super::start::from_id;
 use super::times::{TimesRow, append_times};
 use super::{Epoch, History, Pair, TrainJob};
-use crate::timing::host_name;
 use crate::unet::Weights;
-
-/// This process's number among those that train together.
-const RANK: u64 = 0;
 
 /// Writes the checkpoint.
 pub(super) fn keep_state(job: &TrainJob, state: &Checkpoint) -> Result<()> {
     state.save(&job.out.join("checkpoint.safetensors"))
 }
 
-/// Writes the weights, the tables and the curves after the history's last epoch, which took `images` crops.
+/// Writes the weights, the tables and the curves after the history's last epoch, with where its time went.
 pub(super) fn keep_epoch(
     job: &TrainJob,
     state: &Checkpoint,
     history: &History,
     hard: &Provenance,
-    images: u64,
-    device: &str,
+    times: Vec<TimesRow>,
 ) -> Result<()> {
     let Some(epoch) = history.epochs.last() else { return Ok(()) };
     let weights = weights(job, state, epoch, hard)?;
@@ -35,8 +30,7 @@ pub(super) fn keep_epoch(
         weights.save(&job.out.join("best.safetensors"))?;
     }
     history.save(&job.out.join("history.csv"))?;
-    let row = TimesRow::new(RANK, epoch.epoch, &state.progress.times, images, &host_name(), device);
-    append_times(&job.out.join("timing.csv"), epoch.epoch, [row])?;
+    append_times(&job.out.join("timing.csv"), epoch.epoch, times)?;
     draw_curves(job, history)
 }
 

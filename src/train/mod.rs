@@ -1,13 +1,14 @@
 //! Training: crops in; weights, a history and its curves out; going on from its checkpoint.
 //!
 //! A step is a pure function of the settings, the scenes and the checkpoint before it: a run that was stopped or
-//! killed ends with the same weights as one that never was.
+//! killed ends with the same weights as one that never was. Of several ranks every one takes the same steps.
 
 mod augment;
 pub mod checkpoint;
 pub mod crops;
 mod curves;
 mod history;
+pub mod judge;
 mod keep;
 pub mod list;
 pub mod mining;
@@ -23,12 +24,14 @@ pub mod runs;
 pub mod sampler;
 mod schedule;
 pub mod source;
+pub mod speedup;
 pub mod split;
 mod start;
 pub mod stats;
 pub mod store;
 pub mod strategy;
 mod summary;
+mod team;
 mod times;
 mod validate;
 
@@ -44,6 +47,7 @@ pub use history::{EPOCH_HEADER, Epoch, History};
 pub use repeats::{REPEAT_HEADER, repeat};
 pub use run::run;
 pub use summary::Summary;
+pub use team::Team;
 pub use times::TIMES_HEADER;
 
 /// A scene and its mask.

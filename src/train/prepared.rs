@@ -2,6 +2,7 @@
 //! all of them have been shown.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -163,14 +164,14 @@ impl PreparedSampler {
 }
 
 impl CropSource for PreparedSampler {
-    fn batch(&self, number: u64, count: usize) -> Result<CropBatch> {
+    fn share(&self, number: u64, count: usize, share: Range<usize>) -> Result<CropBatch> {
         let mut batch = self.crops.empty_batch();
         let side = batch.side_px;
-        for k in 0..count {
+        for k in share {
+            let from = batch.pixels.len();
             let n = number * count as u64 + k as u64;
             let mut dice = Dice::new(self.seed, &[number, k as u64]);
             self.append(n, &mut dice, &mut batch)?;
-            let from = k * side * side;
             if self.augmented {
                 augment(&mut dice, side, &mut batch.pixels[from..], &mut batch.mask[from..]);
             }

@@ -4,10 +4,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::run::run;
-use super::{Event, Summary, TrainJob};
+use super::{Event, Summary, Team, TrainJob};
 use crate::job::StopRequest;
 use crate::table::write_rows;
-use crate::unet::device::Chosen;
 
 /// Figures of a [`RepeatRow`].
 const FIGURES: usize = 11;
@@ -46,7 +45,7 @@ struct RepeatRow {
 pub fn repeat(
     job: &TrainJob,
     count: u64,
-    device: &Chosen,
+    team: Team,
     stop: &StopRequest,
     see: &mut dyn FnMut(Event),
 ) -> Result<Vec<Summary>> {
@@ -57,7 +56,7 @@ pub fn repeat(
         one.out = job.out.join(format!("repeat-{number}"));
         let seed = one.settings.train.seed;
         see(Event::Repeat { number, seed });
-        let summary = run(&one, device, stop, see)?;
+        let summary = run(&one, team, stop, see)?;
         let stopped = summary.stopped_by.is_some();
         let figures = figures(&summary);
         summaries.push(summary);
@@ -71,7 +70,9 @@ pub fn repeat(
     for (name, figures) in [("mean", mean), ("deviation", deviation)] {
         rows.push(RepeatRow { repeat: name.into(), seed: None, figures });
     }
-    write_rows(&job.out.join("repeats.csv"), &REPEAT_HEADER, &rows)?;
+    if team.writes() {
+        write_rows(&job.out.join("repeats.csv"), &REPEAT_HEADER, &rows)?;
+    }
     Ok(summaries)
 }
 

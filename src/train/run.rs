@@ -1,8 +1,9 @@
-//! One run: steps, epochs, and why it ends.
+//! One run: steps, epochs, and why it ends. Every rank takes the same course; rank 0 alone writes.
 
+use std::ops::Range;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::checkpoint::Checkpoint;
 use super::keep::{keep_epoch, keep_state};
@@ -11,31 +12,25 @@ use super::penalty::Penalty;
 use super::schedule::learning_rate;
 use super::source::{CropSource, TrainData, open};
 use super::start::{begin, regime};
-use super::times::Times;
+use super::times::{Times, TimesRow};
 use super::validate::{Checked, validate};
-use super::{Epoch, Event, History, Summary, TrainJob};
+use super::{Epoch, Event, History, Summary, Team, TrainJob};
 use crate::config::TrainSettings;
 use crate::fault::Stopped;
 use crate::job::StopRequest;
 use crate::timing::{PeakMemory, host_name, peak_resident_bytes};
-use crate::unet::device::Chosen;
-use crate::unet::replica::{Alone, Place};
-use crate::unet::{CropBatch, Trainer};
+use crate::unet::Trainer;
+use crate::unet::replica::Place;
 
 /// Trains until the run's end, or until `stop` asks: then the checkpoint holds the last step taken, and the same
 /// job goes on from there.
 ///
 /// # Errors
 /// If a scene or a file cannot be read or written, or the device is lost.
-pub fn run(
-    job: &TrainJob,
-    device: &Chosen,
-    stop: &StopRequest,
-    see: &mut dyn FnMut(Event),
-) -> Result<Summary> {
-    std::fs::create_dir_all(&job.out).with_context(|| format!("cannot make {}", job.out.display()))?;
-    let mut course = Course::begin(job, device, stop)?;
+pub fn run(job: &TrainJob, team: Team, stop: &StopRequest, see: &mut dyn FnMut(Event)) -> Result<Summary> {
+    let mut course = Course::begin(job, team, stop)?;
     if course.ended().is_some()
+        && team.writes()
         && let Ok(summary) = Summary::load(&job.out.join("summary.json"))
         && summary.stopped_by.is_none()
         && summary.until_validation_loss == job.until_validation_loss
@@ -43,28 +38,36 @@ pub fn run(
         return Ok(summary);
     }
     if course.ended().is_none() {
-        match open(job, stop) {
-            Ok(data) => course.go(&data, see)?,
-            Err(why) if !why.is::<Stopped>() => return Err(why),
-            // Asked to stop before the first step: the checkpoint is as it was.
-            Err(_) => {}
+        let data = match open(job, stop) {
+            Ok(data) => Some(data),
+            Err(why) if why.is::<Stopped>() => None,
+            Err(why) => return Err(why),
+        };
+        // Where a rank was asked to stop before the first step, the checkpoint is as it was.
+        if !team.world.agree(data.is_none())
+            && let Some(data) = data
+        {
+            course.go(&data, see)?;
         }
     }
     let summary = course.summary();
-    summary.save(&job.out.join("summary.json"))?;
+    if team.writes() {
+        summary.save(&job.out.join("summary.json"))?;
+    }
     Ok(summary)
-}
-
-/// The crops of the batch numbered `number`.
-pub(super) fn draw(crops: &dyn CropSource, number: u64, count: usize) -> Result<CropBatch> {
-    crops.batch(number, count)
 }
 
 /// A run on its way.
 struct Course<'a> {
     job: &'a TrainJob,
-    device: &'a Chosen,
+    team: Team<'a>,
     stop: &'a StopRequest,
+    /// What each rank's part of the network runs on.
+    devices: Vec<String>,
+    /// Which crops of a batch are this rank's.
+    share: Range<usize>,
+    /// Whether a rank was asked to stop.
+    stopped: bool,
     trainer: Trainer,
     penalty: Penalty,
     state: Checkpoint,
@@ -78,20 +81,23 @@ struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    fn begin(job: &'a TrainJob, device: &'a Chosen, stop: &'a StopRequest) -> Result<Self> {
-        let state = begin(job)?;
+    fn begin(job: &'a TrainJob, team: Team<'a>, stop: &'a StopRequest) -> Result<Self> {
         let (network, train) = (&job.settings.network, &job.settings.train);
-        let devices = std::slice::from_ref(device);
-        let mut trainer = Trainer::new(network, devices, regime(train), state.statistics.clone())?;
+        let share = team.share(train.batch)?;
+        let (state, history) = begin(job, team)?;
+        let mut trainer = Trainer::new(network, team.devices, regime(train), state.statistics.clone())?;
         trainer.scale = state.progress.scale;
         let now = Instant::now();
         Ok(Self {
             job,
-            device,
+            team,
             stop,
+            devices: team.world.gather(&team.label()),
+            share,
+            stopped: false,
             trainer,
             penalty: Penalty::new(&network.widths, train.l2),
-            history: History::load(&job.out.join("history.csv"), state.progress.epochs)?,
+            history,
             memory: PeakMemory::default(),
             began: now,
             seconds_before: state.progress.seconds,
@@ -107,10 +113,16 @@ impl<'a> Course<'a> {
     /// Epochs until the run ends or is asked to stop.
     fn go(&mut self, data: &TrainData, see: &mut dyn FnMut(Event)) -> Result<()> {
         (self.began, self.kept) = (Instant::now(), Instant::now());
-        while self.ended().is_none() && self.stop.asked().is_none() {
+        while self.ended().is_none() && !self.stopped {
             self.epoch(data, see)?;
         }
         Ok(())
+    }
+
+    /// Whether any rank was asked to stop by now.
+    fn asked(&mut self) -> bool {
+        self.stopped = self.stopped || self.team.stopped(self.stop);
+        self.stopped
     }
 
     /// Why the run is at its end, if it is: a function of the checkpoint and the history alone.
@@ -140,7 +152,7 @@ impl<'a> Course<'a> {
         let first = (epoch - 1) * self.job.epoch_steps();
         let end = (first + self.job.epoch_steps()).min(self.job.total_steps());
         while self.state.progress.steps < end {
-            if self.stop.asked().is_some() {
+            if self.asked() {
                 return self.keep();
             }
             self.step(data.train.as_ref())?;
@@ -153,10 +165,15 @@ impl<'a> Course<'a> {
             }
         }
         self.state.statistics.clone_from(&self.trainer.statistics);
+        // They are each rank's own where each normalises by its own share.
+        self.team.world.broadcast(&mut self.state.statistics);
         let began = Instant::now();
-        let checked = validate(self.job, self.device, &self.state, data.validation.as_ref(), self.stop)?;
+        let checked = validate(self.job, &self.team, &self.state, data.validation.as_ref(), self.stop)?;
         self.state.progress.times.validate_s += began.elapsed().as_secs_f64();
-        let Some(checked) = checked else { return self.keep() };
+        let Some(checked) = checked else {
+            self.stopped = true;
+            return self.keep();
+        };
         self.record(epoch, end - first, &checked, &data.hard)?;
         self.history.epochs.last().into_iter().for_each(|epoch| see(Event::Epoch(epoch)));
         Ok(())
@@ -164,10 +181,10 @@ impl<'a> Course<'a> {
 
     fn step(&mut self, crops: &dyn CropSource) -> Result<()> {
         let (began, step) = (Instant::now(), self.state.progress.steps);
-        let batch = draw(crops, step, self.train().batch)?;
+        let batch = crops.share(step, self.train().batch, self.share.clone())?;
         let read = Instant::now();
-        let place = Place { step, first_crop: 0 };
-        let outcome = self.trainer.step(&self.state.values, &batch, place, &Alone)?;
+        let place = Place { step, first_crop: self.share.start as u64 };
+        let outcome = self.trainer.step(&self.state.values, &batch, place, &self.team)?;
         let passed = Instant::now();
         let rate = self.learning_rate(step);
         let progress = &mut self.state.progress;
@@ -183,7 +200,7 @@ impl<'a> Course<'a> {
         times.communicate_s += seconds.communicate;
         // What a step takes beside its three parts is most of all the gradient's way to the host.
         let both = seconds.forward + seconds.communicate;
-        times.backward_s += ((passed - read).as_secs_f64() - both).max(seconds.backward);
+        times.backward_s += (passed - read).as_secs_f64() - both;
         times.step_s += passed.elapsed().as_secs_f64();
         self.memory.sample();
         Ok(())
@@ -205,7 +222,9 @@ impl<'a> Course<'a> {
     fn keep(&mut self) -> Result<()> {
         self.spend();
         self.state.statistics.clone_from(&self.trainer.statistics);
-        keep_state(self.job, &self.state)?;
+        if self.team.writes() {
+            keep_state(self.job, &self.state)?;
+        }
         self.kept = Instant::now();
         Ok(())
     }
@@ -232,7 +251,10 @@ impl<'a> Course<'a> {
             best: false,
         };
         self.history.push(row);
-        keep_epoch(self.job, &self.state, &self.history, hard, images, &self.device.name)?;
+        let times = self.times(epoch, steps);
+        if self.team.writes() {
+            keep_epoch(self.job, &self.state, &self.history, hard, times)?;
+        }
         let train = self.train();
         let progress = &mut self.state.progress;
         progress.epochs = epoch;
@@ -241,11 +263,36 @@ impl<'a> Course<'a> {
         self.keep()
     }
 
+    /// Where the time of the epoch went, on every rank.
+    fn times(&self, epoch: u64, steps: u64) -> Vec<TimesRow> {
+        let (world, times) = (self.team.world, self.state.progress.times);
+        let mine = [times.read_s, times.forward_s, times.backward_s, times.communicate_s, times.step_s];
+        let mine = mine.into_iter().chain([times.validate_s, (steps * self.share.len() as u64) as f64]);
+        let mine: Vec<f64> = mine.collect();
+        let mut all = vec![0.0; mine.len() * world.size()];
+        all[world.rank() * mine.len()..][..mine.len()].copy_from_slice(&mine);
+        world.sum_f64(&mut all);
+        let row = |(rank, figures): (usize, &[f64])| {
+            let times = Times {
+                read_s: figures[0],
+                forward_s: figures[1],
+                backward_s: figures[2],
+                communicate_s: figures[3],
+                step_s: figures[4],
+                validate_s: figures[5],
+            };
+            let (host, device) = (&world.hosts()[rank], &self.devices[rank]);
+            TimesRow::new(rank as u64, epoch, &times, figures[6] as u64, host, device)
+        };
+        all.chunks(mine.len()).enumerate().map(row).collect()
+    }
+
     fn summary(&self) -> Summary {
         let (last, best) = (self.history.epochs.last(), self.history.best());
         let reached = self.job.until_validation_loss.and_then(|loss| self.history.reached(loss));
         let ended = self.ended();
-        let stopped_by = self.stop.asked().filter(|_| ended.is_none()).map(str::to_owned);
+        let asked = self.stop.asked().unwrap_or("a signal to another rank");
+        let stopped_by = ended.is_none().then(|| asked.to_owned());
         let rates = self.history.epochs.iter().scan(0, |before, epoch| {
             let images = epoch.images - std::mem::replace(before, epoch.images);
             Some((images as f64, images as f64 / epoch.images_per_s))
@@ -271,7 +318,7 @@ impl<'a> Course<'a> {
             peak_resident_bytes: peak_resident_bytes(),
             peak_private_bytes: self.memory.bytes(),
             host: host_name(),
-            device: self.device.name.clone(),
+            device: self.team.label(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command: self.job.command.clone(),
         }

@@ -3,6 +3,8 @@
 //!
 //! A crop is a pure function of the seed and its number, so a run can be made again bit for bit.
 
+use std::ops::Range;
+
 use anyhow::{Result, ensure};
 
 use super::augment::augment;
@@ -154,10 +156,11 @@ impl Sampler {
 }
 
 impl CropSource for Sampler {
-    fn batch(&self, number: u64, count: usize) -> Result<CropBatch> {
+    fn share(&self, number: u64, _: usize, share: Range<usize>) -> Result<CropBatch> {
         let mut batch = self.cut.empty_batch();
         let side = self.cut.side_px;
-        for k in 0..count {
+        for k in share {
+            let from = batch.pixels.len();
             let mut dice = Dice::new(self.seed, &[number, k as u64]);
             if falls_in_share(k as u64, self.impact_share) {
                 if let Some((scene, origin)) = self.pool.over_impact(side, &mut dice) {
@@ -166,7 +169,6 @@ impl CropSource for Sampler {
             } else {
                 self.without_impact(&mut dice, &mut batch)?;
             }
-            let from = k * side * side;
             if self.augmented {
                 augment(&mut dice, side, &mut batch.pixels[from..], &mut batch.mask[from..]);
             }

@@ -1,6 +1,7 @@
 //! Where training's crops come from: drawn from scenes as they are wanted, or a prepared data set.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use anyhow::{Context, Result};
 
@@ -17,11 +18,19 @@ use crate::unet::CropBatch;
 
 /// Gives batches of crops, each a pure function of the seed and its number.
 pub trait CropSource: Send + Sync {
+    /// Those in `share` of the `count` crops of the batch numbered `number`.
+    ///
+    /// # Errors
+    /// If a scene cannot be read.
+    fn share(&self, number: u64, count: usize, share: Range<usize>) -> Result<CropBatch>;
+
     /// The batch numbered `number`, of `count` crops.
     ///
     /// # Errors
     /// If a scene cannot be read.
-    fn batch(&self, number: u64, count: usize) -> Result<CropBatch>;
+    fn batch(&self, number: u64, count: usize) -> Result<CropBatch> {
+        self.share(number, count, 0..count)
+    }
 }
 
 /// What a run trains and validates on.

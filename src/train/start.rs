@@ -2,17 +2,32 @@
 
 use anyhow::{Context, Result};
 
-use super::TrainJob;
 use super::checkpoint::{Checkpoint, Progress};
 use super::optimiser::Optimiser;
-use crate::config::{LossKind, Precision, TrainSettings};
+use super::{History, Team, TrainJob};
+use crate::config::{LossKind, TrainSettings};
 use crate::dice::Dice;
 use crate::unet::layout::{parameters, statistics};
 use crate::unet::loss::Loss;
 use crate::unet::{LossScale, Regime, Weights};
 
+/// Where the run stands in its folder, and the epochs until then: rank 0 reads them, and all have them from it.
+pub(super) fn begin(job: &TrainJob, team: Team) -> Result<(Checkpoint, History)> {
+    let (mut state, mut epochs) = (Vec::new(), Vec::new());
+    if team.writes() {
+        std::fs::create_dir_all(&job.out).with_context(|| format!("cannot make {}", job.out.display()))?;
+        let found = found(job)?;
+        let history = History::load(&job.out.join("history.csv"), found.progress.epochs)?;
+        (state, epochs) = (found.to_bytes()?, toml::to_string(&history)?.into_bytes());
+    }
+    team.world.broadcast_bytes(&mut state);
+    team.world.broadcast_bytes(&mut epochs);
+    let state = Checkpoint::parse(&state, &job.settings.train)?;
+    Ok((state, toml::from_str(std::str::from_utf8(&epochs)?)?))
+}
+
 /// The checkpoint of the run's folder, or the state before the first step.
-pub(super) fn begin(job: &TrainJob) -> Result<Checkpoint> {
+fn found(job: &TrainJob) -> Result<Checkpoint> {
     let (run_id, train) = (run_id(job)?, &job.settings.train);
     let place = job.out.join("checkpoint.safetensors");
     if place.exists() {
@@ -25,12 +40,9 @@ pub(super) fn begin(job: &TrainJob) -> Result<Checkpoint> {
         None => random(&job.settings.network.widths, train.seed),
     };
     let optimiser = Optimiser::new(train, values.len());
-    let progress = Progress::new(train, run_id, LossScale::new(PRECISION));
+    let progress = Progress::new(train, run_id, LossScale::new(train.precision));
     Ok(Checkpoint { optimiser, values, statistics, progress })
 }
-
-/// What convolutions are computed in.
-const PRECISION: Precision = Precision::F32;
 
 /// The settings' regime.
 pub(super) fn regime(train: &TrainSettings) -> Regime {
@@ -39,7 +51,7 @@ pub(super) fn regime(train: &TrainSettings) -> Regime {
         LossKind::BceJaccard => Loss::BceJaccard,
         LossKind::Focal => Loss::Focal { gamma: train.focal_gamma, alpha: train.focal_alpha },
     };
-    Regime { loss, local_statistics: false, precision: PRECISION, seed: train.seed }
+    Regime { loss, local_statistics: train.local_statistics, precision: train.precision, seed: train.seed }
 }
 
 /// He-uniform convolutions, batch norm at identity, and a head that starts from "hardly anything is impact".

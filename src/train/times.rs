@@ -60,7 +60,7 @@ pub struct TimesRow {
     pub device: String,
 }
 
-/// The names of a [`TimesRow`]'s columns.
+/// The names of a `TimesRow`'s columns.
 pub const TIMES_HEADER: [&str; 12] = [
     "rank",
     "epoch",

@@ -168,6 +168,25 @@ pub fn choose_all(choice: &str) -> Result<Vec<Chosen>> {
     Ok(chosen)
 }
 
+/// The devices of one of the `ranks` on a host, of which `all` are named: each takes its own in turn; only the
+/// processor can be taken by several.
+///
+/// # Errors
+/// [`WrongUsage`] if there are more ranks than devices.
+pub fn take_turn(all: Vec<Chosen>, rank: usize, ranks: usize) -> Result<Vec<Chosen>> {
+    if ranks > all.len() && all.iter().all(|device| device.is_cpu) {
+        return Ok(all.into_iter().take(1).collect());
+    }
+    if ranks > all.len() {
+        let message = format!(
+            "{ranks} ranks on this host for {} devices: start one rank a device, or one a host, which drives all",
+            all.len()
+        );
+        return Err(WrongUsage(message).into());
+    }
+    Ok(all.into_iter().skip(rank).step_by(ranks).collect())
+}
+
 /// The processor through the framework: slow, and what the faster paths are held to.
 pub fn reference() -> Chosen {
     Chosen { device: Device::flex(), is_cpu: false, name: "cpu through Burn".into() }

@@ -94,6 +94,11 @@ impl<'a> Gang<'a> {
 }
 
 impl Member<'_> {
+    /// [`Gang::spent_s`].
+    pub fn spent_s(&self) -> f64 {
+        self.gang.spent_s()
+    }
+
     /// The replica has ended its step.
     pub fn done(mut self) {
         self.done = true;

@@ -27,7 +27,7 @@ pub use trainer::{CropBatch, LossScale, Regime, StepOutcome, StepSeconds, Traine
 pub use weights::Weights;
 
 /// Probabilities, `[count, side, side]` in 0..=1, of network input of the same shape, given its side.
-pub type Predictor = Box<dyn FnMut(usize, &[u8]) -> Result<Vec<f32>>>;
+pub type Predictor = Box<dyn FnMut(usize, &[u8]) -> Result<Vec<f32>> + Send>;
 
 /// The network of `weights` as a function, on the fastest path of its device.
 ///

@@ -242,9 +242,11 @@ fn share(
     for slope in &mut slopes {
         *slope *= scale as f32;
     }
-    let forward = began.elapsed().as_secs_f64();
+    // Of work alone: waiting for the others is told apart.
+    let (forward, waited) = (began.elapsed().as_secs_f64(), member.spent_s());
     let gradient = replica.backward(&slopes, normalised)?;
-    let backward = began.elapsed().as_secs_f64() - forward;
+    let backward = began.elapsed().as_secs_f64() - forward - (member.spent_s() - waited);
+    let forward = forward - waited;
     member.done();
     let seconds = StepSeconds { forward, backward, communicate: 0.0 };
     Ok(Share { loss: regime.loss.value(sums), gradient, seconds })

@@ -85,6 +85,11 @@ impl Weights {
         (flat(parameters(&self.widths)), flat(statistics(&self.widths)))
     }
 
+    /// How many numbers training changes.
+    pub fn parameter_count(&self) -> usize {
+        parameters(&self.widths).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
     /// Channels of each level.
     pub fn widths(&self) -> &[usize] {
         &self.widths

@@ -12,12 +12,14 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::{Axis, Colour, Corner, Figure, Item};
+use crate::picture::encode;
 
 /// Width and height of a figure, in units of the SVG; the PNG has twice as many pixels.
 const SIZE: (u32, u32) = (720, 450);
 /// The PNG is drawn so much larger than the SVG, and then halved: smooth edges.
 const FINE: u32 = 4;
-const FONT: &str = "sans-serif";
+/// The family of the font that [`font`] registers.
+pub const FONT: &str = "sans-serif";
 const TEXT_PX: u32 = 14;
 const INK: RGBColor = RGBColor(40, 40, 40);
 
@@ -89,12 +91,7 @@ impl Figure {
             paper.present().map_err(failed)?;
         }
         let mut png = Vec::new();
-        let mut encoder = png::Encoder::new(&mut png, cols / 2, rows / 2);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&halved(&fine, cols as usize))?;
-        writer.finish()?;
+        encode(rows as usize / 2, cols as usize / 2, &halved(&fine, cols as usize), &mut png)?;
         Ok(png)
     }
 
@@ -269,7 +266,7 @@ fn finite(point: &(f64, f64)) -> bool {
 }
 
 /// Registers the font, once.
-fn font() -> Result<()> {
+pub fn font() -> Result<()> {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
     let font = || plotters::style::register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).is_ok();
     REGISTERED.get_or_init(font).then_some(()).context("the font that was compiled in cannot be used")
@@ -290,6 +287,7 @@ fn halved(fine: &[u8], cols: usize) -> Vec<u8> {
     half
 }
 
-fn failed(why: impl Display) -> anyhow::Error {
+/// The library's error as ours.
+pub fn failed(why: impl Display) -> anyhow::Error {
     anyhow!("the figure cannot be drawn: {why}")
 }

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+pub(super) use draw::{FONT, failed, font};
+
 use crate::table::write_whole;
 
 /// Colours that the colour-blind tell apart (Okabe and Ito 2008).
