@@ -65,7 +65,8 @@ fn candidate(text: &str) -> Result<Candidate> {
     let settings = config::load(settings)?;
     let bytes =
         std::fs::read(path).map_err(|why| WrongUsage(format!("cannot read the weights {path}: {why}")))?;
-    let weights = Weights::parse(&settings.network.widths, &bytes).with_context(|| path.to_owned())?;
+    let weights = Weights::parse(&settings.network.widths, &bytes)
+        .map_err(|why| WrongUsage(format!("the weights {path} cannot be used: {why:#}")))?;
     Ok(Candidate { name: settings.name, weights })
 }
 

@@ -43,8 +43,8 @@ pub struct Args {
     #[arg(long, default_value = "auto")]
     device: String,
     /// Threads; all processors unless said otherwise
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    threads: Option<u16>,
     /// Hold every pixel against the list's masks, for the mean squared error that `eval` prints
     #[arg(long)]
     masks: bool,
@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<Done> {
     let settings = args.flags.load()?;
     let (wanted, shards) = which(args)?;
     if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("--threads")?;
+        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
     }
     let (mut segmenter, weights_id) = segmenter(&settings, args.weights.as_deref(), &args.device)?;
     let job = ScanJob {

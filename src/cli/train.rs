@@ -57,6 +57,9 @@ pub struct Args {
     /// cpu, cpu:4 (four replicas on it); ranks of one host take them in turn
     #[arg(long, alias = "device", default_value = "auto", overrides_with = "devices")]
     devices: String,
+    /// Threads of the CPU, which its replicas share; all without it
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    threads: Option<u16>,
     /// f32, f16 or bf16: what convolutions are computed in, in place of the settings'
     #[arg(long)]
     precision: Option<Precision>,
@@ -97,6 +100,9 @@ pub struct Args {
 /// # Errors
 /// If settings, scenes or devices cannot be used, a device is lost on the way, or another rank fails.
 pub fn run_command(args: &Args) -> Result<Done> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
+    }
     together(|line| note!("{line}"), |world| on_rank(args, world))
 }
 

@@ -176,6 +176,12 @@ impl Settings {
         let fits = window > 2 * halo && window <= 8192 && window.is_multiple_of(multiple);
         demand(fits, "scan.window_px", &window, &limit)?;
         demand((1..=1024).contains(&scan.batch), "scan.batch", &scan.batch, "1 to 1024")?;
+        let pixels = scan.batch as u64 * u64::from(window) * u64::from(window);
+        let limit = format!(
+            "at most {} with windows of {window} px, 2^27 px at once",
+            (1u64 << 27) / (pixels / scan.batch as u64)
+        );
+        demand(pixels <= 1 << 27, "scan.batch", &scan.batch, &limit)?;
         demand((1..=1 << 20).contains(&scan.band_rows), "scan.band_rows", &scan.band_rows, "1 to 1048576")?;
         let probability = &scan.probability;
         demand(

@@ -109,10 +109,10 @@ impl TrainSettings {
     /// [`crate::fault::WrongUsage`] with the key, its value and its limit.
     pub(super) fn check(&self, multiple_px: u32) -> Result<()> {
         let crop = self.crop_px;
-        let fits = crop > 0 && crop.is_multiple_of(multiple_px as usize);
-        demand(fits, "train.crop_px", &crop, &format!("a positive multiple of {multiple_px}"))?;
+        let fits = (1..=4096).contains(&crop) && crop.is_multiple_of(multiple_px as usize);
+        demand(fits, "train.crop_px", &crop, &format!("a positive multiple of {multiple_px}, at most 4096"))?;
         demand(self.ring_px <= 64, "train.ring_px", &self.ring_px, "0 to 64")?;
-        demand(self.batch > 0, "train.batch", &self.batch, "at least 1")?;
+        demand((1..=65_536).contains(&self.batch), "train.batch", &self.batch, "1 to 65536")?;
         let crops = &self.epoch_crops;
         demand(*crops >= self.batch, "train.epoch_crops", crops, "at least train.batch")?;
         demand(self.epochs > 0, "train.epochs", &self.epochs, "at least 1")?;

@@ -11,6 +11,7 @@ use super::optimiser::Optimiser;
 use super::schedule::Plateau;
 use super::times::Times;
 use crate::config::TrainSettings;
+use crate::fault::WrongUsage;
 use crate::table::write_whole;
 use crate::unet::LossScale;
 
@@ -104,20 +105,22 @@ impl Checkpoint {
     /// Reads what [`Self::save`] wrote.
     ///
     /// # Errors
-    /// If the file cannot be read, or belongs to another run than `run_id`.
+    /// If the file cannot be read; [`WrongUsage`] if it belongs to another run than `run_id`.
     pub fn load(path: &Path, run_id: &str, train: &TrainSettings) -> Result<Self> {
         let read = || Self::parse(&std::fs::read(path)?, train);
         let found = read().with_context(|| {
             format!("cannot go on from {}: delete it to start again, or choose another --out", path.display())
         })?;
-        ensure!(
-            found.progress.run_id == run_id,
+        if found.progress.run_id == run_id {
+            return Ok(found);
+        }
+        let message = format!(
             "{} belongs to other settings, scenes or another version (its id {}, this run's {run_id}): \
              choose another --out",
             path.display(),
             found.progress.run_id
         );
-        Ok(found)
+        Err(WrongUsage(message).into())
     }
 
     /// From the bytes of a file.

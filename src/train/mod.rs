@@ -83,7 +83,7 @@ pub struct TrainJob {
     pub images: Option<u64>,
     /// Validation loss at which training ends.
     pub until_validation_loss: Option<f32>,
-    /// Gets `checkpoint.safetensors`, `best.safetensors`, `last.safetensors`, `history.csv`, `timing.csv`,
+    /// Gets `settings.toml`, `checkpoint.safetensors`, `best.safetensors`, `last.safetensors`, `history.csv`, `timing.csv`,
     /// `curves.svg`, `curves.png` and `summary.json`.
     pub out: PathBuf,
     /// The command line, for the weights' provenance.

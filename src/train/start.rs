@@ -7,6 +7,8 @@ use super::optimiser::Optimiser;
 use super::{History, Team, TrainJob};
 use crate::config::{LossKind, TrainSettings};
 use crate::dice::Dice;
+use crate::fault::WrongUsage;
+use crate::table::write_whole;
 use crate::unet::layout::{parameters, statistics};
 use crate::unet::loss::Loss;
 use crate::unet::{LossScale, Regime, Weights};
@@ -17,6 +19,7 @@ pub(super) fn begin(job: &TrainJob, team: Team) -> Result<(Checkpoint, History)>
     if team.writes() {
         std::fs::create_dir_all(&job.out).with_context(|| format!("cannot make {}", job.out.display()))?;
         let found = found(job)?;
+        write_whole(&job.out.join("settings.toml"), toml::to_string(&job.settings)?.as_bytes())?;
         let history = History::load(&job.out.join("history.csv"), found.progress.epochs)?;
         (state, epochs) = (found.to_bytes()?, toml::to_string(&history)?.into_bytes());
     }
@@ -35,7 +38,7 @@ fn found(job: &TrainJob) -> Result<Checkpoint> {
     }
     let (values, statistics) = match &job.from {
         Some(bytes) => Weights::parse(&job.settings.network.widths, bytes)
-            .context("the weights to start from cannot be used")?
+            .map_err(|why| WrongUsage(format!("the weights to start from cannot be used: {why:#}")))?
             .to_flat(),
         None => random(&job.settings.network.widths, train.seed),
     };

@@ -15,10 +15,11 @@ mod segment;
 mod trainer;
 pub mod weights;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::config::NetworkSettings;
 use crate::detect::Segmenter;
+use crate::fault::WrongUsage;
 
 pub use device::{Chosen, devices};
 pub use direct::DirectSegmenter;
@@ -48,9 +49,10 @@ pub fn predictor(weights: &Weights, chosen: Chosen) -> Result<Predictor> {
 /// The network of `weights` (a safetensors file's bytes) on a device (see [`device::choose`]).
 ///
 /// # Errors
-/// If the weights do not fit the network, or there is no such device.
+/// [`WrongUsage`] if the weights do not fit the network, or there is no such device.
 pub fn segmenter(network: &NetworkSettings, weights: &[u8], device: &str) -> Result<Box<dyn Segmenter>> {
-    let weights = Weights::parse(&network.widths, weights).context("the weights cannot be used")?;
+    let weights = Weights::parse(&network.widths, weights)
+        .map_err(|why| WrongUsage(format!("the weights cannot be used: {why:#}")))?;
     let chosen = device::choose(device)?;
     Ok(if chosen.is_cpu {
         Box::new(DirectSegmenter::new(&weights))
