@@ -3,23 +3,25 @@
 //!
 //! MPI is touched only where the environment says that several were started: a single process pays nothing.
 //! A rank that fails ends all of them, for the others would wait for it in their next sum for ever. Its own
-//! last line names it; one that is killed ends the others too, and `mpirun` says `process rank 2 … on node n1
-//! exited on signal 9`, `srun` says `n1: task 2: Killed`.
+//! last line names it; one that is killed is missed ([`watch`]), named, and ends the others too.
 
 mod launch;
 #[cfg_attr(feature = "mpi", path = "several.rs")]
 #[cfg_attr(not(feature = "mpi"), path = "alone.rs")]
 mod peers;
+mod watch;
 
 use std::env;
 use std::ops::RangeTo;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 
 use anyhow::{Error, Result};
 
 use crate::fault::WrongUsage;
 use launch::{Launch, launch};
 use peers::Peers;
+use watch::{Door, Gone, Watch};
 
 /// The ranks that were started together, and which of them this process is.
 ///
@@ -126,7 +128,7 @@ impl World {
     }
 
     /// Ends every rank with this one's exit code, once `last_words` has been given why.
-    fn end_all(&self, why: &Error, last_words: impl Fn(&str)) {
+    fn end_all(&self, why: &Error, last_words: fn(&str)) {
         if self.peers.is_none() {
             return;
         }
@@ -137,18 +139,58 @@ impl World {
     }
 }
 
+/// Sees to it that all ranks end when one is gone; `None`, and says so, where that cannot be.
+fn watch(world: &World, last_words: fn(&str)) -> Option<Watch> {
+    let (rank, hosts) = (world.rank, world.hosts.clone());
+    let gone: Gone = Arc::new(move |other: usize| {
+        let (size, host) = (hosts.len(), hosts.get(other).map_or("", String::as_str));
+        last_words(&format!(
+            "error: rank {other} of {size} on {host} is gone, rank {rank} ends with it: the same command goes on \
+             from the last checkpoint"
+        ));
+        // At once: MPI waits for the one that is gone, in a call of another thread.
+        signal_hook::low_level::exit(1);
+    });
+    let here = system_name();
+    let (mut watch, mut text, mut why) = (None, Vec::new(), None);
+    if rank == 0 {
+        match Watch::open(&here, gone.clone()) {
+            Ok((opened, door)) => (watch, text) = (Some(opened), door.to_text().into_bytes()),
+            Err(error) => why = Some(error),
+        }
+    }
+    world.broadcast_bytes(&mut text);
+    if let Some(door) = Door::parse(&String::from_utf8_lossy(&text)).filter(|_| rank > 0) {
+        match Watch::enter(&door, rank, &here, gone) {
+            Ok(entered) => watch = Some(entered),
+            Err(error) => why = Some(error),
+        }
+    }
+    if let Some(why) = why {
+        last_words(&format!(
+            "rank {rank} is not watched ({why:#}): should it die, srun ends the others only with --kill-on-bad-exit=1"
+        ));
+    }
+    watch
+}
+
 /// Joins the world, works, and leaves it when every rank is done. Among several, a rank whose work fails or
 /// panics gives `last_words` a line that names it, and ends all of them.
 ///
 /// # Errors
 /// Those of [`World::join`]; and where there is one rank only, those of `work`.
-pub fn together<T>(last_words: impl Fn(&str), work: impl FnOnce(&World) -> Result<T>) -> Result<T> {
+pub fn together<T>(last_words: fn(&str), work: impl FnOnce(&World) -> Result<T>) -> Result<T> {
     let world = World::join()?;
-    match catch_unwind(AssertUnwindSafe(|| work(&world))) {
-        Ok(Ok(done)) => {
-            world.barrier();
-            Ok(done)
-        }
+    let watch = (world.size() > 1).then(|| watch(&world, last_words)).flatten();
+    let done = catch_unwind(AssertUnwindSafe(|| work(&world)));
+    if matches!(done, Ok(Ok(_))) {
+        world.barrier();
+    }
+    if let Some(watch) = watch {
+        watch.leave();
+    }
+    match done {
+        Ok(Ok(done)) => Ok(done),
         Ok(Err(why)) => {
             world.end_all(&why, last_words);
             Err(why)
@@ -162,8 +204,12 @@ pub fn together<T>(last_words: impl Fn(&str), work: impl FnOnce(&World) -> Resul
 
 /// The scheduler's name of this host, which tells apart the virtual nodes of one machine, or the system's.
 fn host_name(get: impl Fn(&str) -> Option<String>) -> String {
-    let system = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    get("SLURMD_NODENAME").unwrap_or_else(system).trim().to_owned()
+    get("SLURMD_NODENAME").map_or_else(system_name, |name| name.trim().to_owned())
+}
+
+/// The system's name of this host, which others can reach it by.
+fn system_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]
