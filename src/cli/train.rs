@@ -113,7 +113,7 @@ fn on_rank(args: &Args, world: &World) -> Result<Done> {
     let settings = settings(args, data.as_ref(), world.size())?;
     let devices = take_turn(choose_all(&args.devices)?, world.local_rank(), world.local_size())?;
     let team = Team { world, devices: &devices };
-    let job = job(args, settings, data)?;
+    let job = job(args, settings, data, team.writes())?;
     if !team.writes() {
         let mut see = |_: Event| ();
         let summaries = train(args, &job, team, &stop, &mut see)?;
@@ -177,8 +177,9 @@ fn print(summary: &Summary) {
     }
 }
 
-fn job(args: &Args, settings: Settings, data: Option<DataSet>) -> Result<TrainJob> {
-    let (scenes, validation) = scenes(args, data.as_ref(), &settings)?;
+/// `speaks`: whether scenes that are left out are named.
+fn job(args: &Args, settings: Settings, data: Option<DataSet>, speaks: bool) -> Result<TrainJob> {
+    let (scenes, validation) = scenes(args, data.as_ref(), &settings, speaks)?;
     let from = args.from.as_ref().map(|path| {
         std::fs::read(path).with_context(|| format!("cannot read the weights {}", path.display()))
     });
@@ -234,7 +235,13 @@ fn impact_share(text: &str, data: Option<&DataSet>) -> Result<f64> {
 }
 
 /// Training and validation scenes.
-fn scenes(args: &Args, data: Option<&DataSet>, settings: &Settings) -> Result<(Vec<Pair>, Vec<Pair>)> {
+fn scenes(
+    args: &Args,
+    data: Option<&DataSet>,
+    settings: &Settings,
+    speaks: bool,
+) -> Result<(Vec<Pair>, Vec<Pair>)> {
+    let pairs = |list| masked(list, speaks);
     let all = match (&args.scenes, data) {
         (_, Some(data)) => {
             return Ok((data.scenes(Part::Train).to_vec(), data.scenes(Part::Validation).to_vec()));
@@ -253,6 +260,10 @@ fn scenes(args: &Args, data: Option<&DataSet>, settings: &Settings) -> Result<(V
 /// # Errors
 /// If the list cannot be read, or none has.
 pub fn pairs(list: &Path) -> Result<Vec<Pair>> {
+    masked(list, true)
+}
+
+fn masked(list: &Path, speaks: bool) -> Result<Vec<Pair>> {
     let scenes = SceneList::read(list)?;
     let mut pairs = Vec::new();
     for record in &scenes.records {
@@ -260,6 +271,7 @@ pub fn pairs(list: &Path) -> Result<Vec<Pair>> {
             Some(mask) => {
                 pairs.push(Pair { name: record.file_name.clone(), image: scenes.path(record), mask });
             }
+            None if !speaks => {}
             None => note!("left out: {} has no mask in {}", record.file_name, list.display()),
         }
     }

@@ -21,6 +21,8 @@ const FINE: u32 = 4;
 /// The family of the font that [`font`] registers.
 pub const FONT: &str = "sans-serif";
 const TEXT_PX: u32 = 14;
+/// Where texts beside upright lines begin, so that a legend of two lines hides none.
+const BELOW_LEGEND: u32 = 74;
 const INK: RGBColor = RGBColor(40, 40, 40);
 
 type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<Ticked, Ticked>>;
@@ -187,7 +189,7 @@ impl Figure {
                 let x = self.x.place(*x);
                 let style = INK.mix(0.7).stroke_width(scale);
                 line(chart, "", vec![(x, low), (x, high)], style, true, scale)?;
-                self.note(chart, label, x, scale, 24)
+                self.note(chart, label, x, scale, BELOW_LEGEND)
             }
         }
     }
@@ -205,7 +207,7 @@ impl Figure {
         let corners = [(ends.0, low), (ends.1, high)];
         let shade = Rectangle::new(corners, colour.rgb().mix(0.25).filled());
         chart.draw_series(std::iter::once(shade)).map_err(failed)?;
-        self.note(chart, label, ends.0, scale, 6)
+        self.note(chart, label, ends.0, scale, BELOW_LEGEND + 20)
     }
 
     /// A text beside `x`, `down` below the top: on its left where the right has no room.
