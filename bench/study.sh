@@ -34,7 +34,7 @@ table() { local file=$1; shift; awk -F, -v want="$*" '
   { for (i = 1; i <= n; i++) printf "| %s ", cell($at[w[i]]); print "|" }' "$file"; }
 
 if [ $quick ]; then
-  networks="unet1.0 unet2.0 unet2.1 unet3.0" scenes=9 size=2000 crop=64 images=800 repeats=3
+  networks="unet1.0 unet2.0 unet2.1 unet3.0" scenes=9 size=2000 crop=64 images=600 repeats=3
 else
   networks="unet1.0 unet2.0 unet2.1 unet3.0" scenes=30 size=4000 crop=128 images=6400 repeats=5
 fi
@@ -54,7 +54,7 @@ cp "$data/data.json" "$out/"
 settings() { # name -> TOML file
   local file=$work/$1.toml
   "$marscan" settings --settings "$1" > "$file"
-  [ ! $quick ] || sed -i 's/^batch = 32/batch = 8/; s/^epoch_crops = .*/epoch_crops = 800/; s/^epochs = .*/epochs = 4/
+  [ ! $quick ] || sed -i 's/^batch = 32/batch = 8/; s/^epoch_crops = .*/epoch_crops = 800/; s/^epochs = .*/epochs = 3/
     s/^learning_rate = .*/learning_rate = 0.002/; s/^validation_crops = .*/validation_crops = 320/' "$file"
   echo "$file"
 }
@@ -163,10 +163,11 @@ rm -f "$out/README.md"
 report << R
 # The study, made again
 
-\`$command\`, $(date +%F), $("$marscan" --version); $(uname -m), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $cores cores;
-$("$marscan" devices | tail -n +1 | sed 's/^/    /')
+\`$command\`, $(date +%F), $("$marscan" --version); $(uname -m), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $cores cores.
 
-$(cat "$out/data.log" 2> /dev/null | tail -8 | sed 's/^/    /')
+$("$marscan" devices | sed 's/^/    /')
+
+$(grep -v '^wrote' "$out/data.log" 2> /dev/null | tail -8 | sed 's/^/    /')
 
 ## 1. The four networks
 
@@ -207,4 +208,7 @@ $repeats repeats of $images images.
 
 $(table "$out/precision.csv" precision images_per_s images_per_s_deviation peak_resident_mib device_mib device)
 R
+# The run's own folders are nobody's business.
+sed -i "s#$work/#work/#g; s#$marscan#marscan#g" "$out"/*/summary.json
+rm -f "$out"/*.log
 say "done: $out/README.md"
