@@ -1,11 +1,11 @@
 //! How far training is: a bar for the epoch on a terminal, a plain line every so often in a log, and a line an
 //! epoch in both.
 
-use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
+use super::progress::bar;
 use crate::train::{Epoch, Event};
 
 const LOG_EVERY: Duration = Duration::from_secs(30);
@@ -24,13 +24,8 @@ pub struct Epochs {
 impl Epochs {
     /// A bar if standard error is a terminal.
     pub fn new() -> Self {
-        let bar = stderr().is_terminal().then(|| ProgressBar::new(0));
-        let template = "{bar:30} {percent:>3} %  {msg}  {eta} left";
-        if let (Some(bar), Ok(style)) = (&bar, ProgressStyle::with_template(template)) {
-            bar.set_style(style);
-        }
         let now = Instant::now();
-        Self { bar, began: now, begun_at: 0, epoch: 0, headed: false, printed: now }
+        Self { bar: bar(), began: now, begun_at: 0, epoch: 0, headed: false, printed: now }
     }
 
     /// Takes an event.

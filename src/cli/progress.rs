@@ -16,6 +16,15 @@ pub struct Progress {
     log: Mutex<Log>,
 }
 
+/// The program's bar, if standard error is a terminal.
+pub fn bar() -> Option<ProgressBar> {
+    let bar = stderr().is_terminal().then(|| ProgressBar::new(0))?;
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {eta} left") {
+        bar.set_style(style);
+    }
+    Some(bar)
+}
+
 struct Log {
     began: Instant,
     printed: Instant,
@@ -26,13 +35,8 @@ struct Log {
 impl Progress {
     /// A bar if standard error is a terminal.
     pub fn new() -> Self {
-        let bar = stderr().is_terminal().then(|| ProgressBar::new(0));
-        let template = "{bar:30} {percent:>3} %  {msg}  {eta} left";
-        if let (Some(bar), Ok(style)) = (&bar, ProgressStyle::with_template(template)) {
-            bar.set_style(style);
-        }
         let now = Instant::now();
-        Self { bar, log: Mutex::new(Log { began: now, printed: now, total: 0, done: 0 }) }
+        Self { bar: bar(), log: Mutex::new(Log { began: now, printed: now, total: 0, done: 0 }) }
     }
 
     /// Takes an event.

@@ -157,6 +157,8 @@ impl Settings {
     /// # Errors
     /// [`WrongUsage`] with the key, its value and its limit.
     pub fn check(&self) -> Result<()> {
+        /// Pixels given to the device at once.
+        const MOST_PX: u64 = 1 << 27;
         let (network, scan) = (&self.network, &self.scan);
         let widths = format!("{:?}", network.widths);
         let usable =
@@ -176,12 +178,9 @@ impl Settings {
         let fits = window > 2 * halo && window <= 8192 && window.is_multiple_of(multiple);
         demand(fits, "scan.window_px", &window, &limit)?;
         demand((1..=1024).contains(&scan.batch), "scan.batch", &scan.batch, "1 to 1024")?;
-        let pixels = scan.batch as u64 * u64::from(window) * u64::from(window);
-        let limit = format!(
-            "at most {} with windows of {window} px, 2^27 px at once",
-            (1u64 << 27) / (pixels / scan.batch as u64)
-        );
-        demand(pixels <= 1 << 27, "scan.batch", &scan.batch, &limit)?;
+        let each = u64::from(window) * u64::from(window);
+        let limit = format!("at most {} with windows of {window} px, 2^27 px at once", MOST_PX / each);
+        demand(scan.batch as u64 * each <= MOST_PX, "scan.batch", &scan.batch, &limit)?;
         demand((1..=1 << 20).contains(&scan.band_rows), "scan.band_rows", &scan.band_rows, "1 to 1048576")?;
         let probability = &scan.probability;
         demand(

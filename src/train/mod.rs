@@ -26,6 +26,7 @@ mod schedule;
 pub mod source;
 pub mod speedup;
 pub mod split;
+mod spread;
 mod start;
 pub mod stats;
 pub mod store;

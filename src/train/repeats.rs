@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::run::run;
+use super::spread::Spread;
 use super::{Event, Summary, Team, TrainJob};
 use crate::job::StopRequest;
 use crate::table::write_rows;
@@ -99,11 +100,8 @@ fn spread(all: &[[Option<f64>; FIGURES]]) -> [[Option<f64>; FIGURES]; 2] {
         let Some(values) = all.iter().map(|figures| figures[k]).collect::<Option<Vec<f64>>>() else {
             continue;
         };
-        let count = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / count;
-        let squares = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>();
-        spread[0][k] = Some(mean);
-        spread[1][k] = (count > 1.0).then(|| (squares / (count - 1.0)).sqrt());
+        let one = Spread::of(&values);
+        (spread[0][k], spread[1][k]) = (Some(one.mean), one.deviation);
     }
     spread
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Summary;
+use super::spread::Spread;
 use crate::fault::WrongUsage;
 use crate::picture::plot::{Axis, Colour, Corner, Figure, Item};
 
@@ -106,22 +107,6 @@ pub fn speedup(runs: &[(u64, PathBuf)], ideal: Ideal) -> Result<Vec<SpeedupRow>>
         });
     }
     Ok(rows)
-}
-
-/// Mean and sample deviation.
-#[derive(Clone, Copy, Debug)]
-struct Spread {
-    mean: f64,
-    deviation: Option<f64>,
-}
-
-impl Spread {
-    fn of(values: &[f64]) -> Self {
-        let count = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / count;
-        let squares = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>();
-        Self { mean, deviation: (count > 1.0).then(|| (squares / (count - 1.0)).sqrt()) }
-    }
 }
 
 /// The summary of a run, or those of its repeats in order.
