@@ -3,7 +3,7 @@
 //!
 //! MPI is touched only where the environment says that several were started: a single process pays nothing.
 //! A rank that fails ends all of them, for the others would wait for it in their next sum for ever. Its own
-//! last line names it; one that is killed is missed ([`watch`]), named, and ends the others too.
+//! last line names it; one that is killed is missed (`watch.rs`), named, and ends the others too.
 
 mod launch;
 #[cfg_attr(feature = "mpi", path = "several.rs")]
