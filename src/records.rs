@@ -270,12 +270,18 @@ impl PixelError {
 pub struct SceneOutcome {
     /// The scene's `file_name`.
     pub scene: String,
+    /// The file that was read, absolute: what pictures of the finds are taken from.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
     /// Rows this shard had, as half-open pairs.
     pub row_runs: Vec<(u64, u64)>,
     /// Pixels of those rows.
     pub pixels: u64,
     /// Of those, pixels that are not no-data.
     pub valid_px: u64,
+    /// Their area on Mars, m²: what a rate of impacts is of.
+    #[serde(default)]
+    pub valid_m2: Option<f64>,
     /// Pixels that went through the network, halos and padding included.
     pub computed_px: u64,
     /// Why it failed, if it did; none of its blobs are then published by this shard.

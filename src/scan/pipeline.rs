@@ -20,6 +20,7 @@ use crate::fault::DeviceLost;
 use crate::geo::GeoRef;
 use crate::raster::{MappedScene, Rows};
 use crate::records::{Band, PixelError, Shard};
+use crate::space::ScenePx;
 use crate::tile::TileGrid;
 use crate::timing::BandClock;
 
@@ -37,6 +38,8 @@ pub struct SceneFindings {
     pub pixels: u64,
     /// Of those, not no-data.
     pub valid_px: u64,
+    /// Their area, where the file says how it lies on Mars.
+    pub valid_m2: Option<f64>,
     /// Through the network.
     pub computed_px: u64,
     /// Against its mask, where that is looked at.
@@ -238,6 +241,11 @@ fn label(
                 scene.valid_px += read.valid_px;
                 scene.computed_px += answer.computed_px;
                 scene.georef = read.scene.header().georef;
+                if let Some(georef) = &scene.georef {
+                    let centre =
+                        ScenePx { row: (band.row0 + band.row1) as f64 / 2.0, col: record.cols as f64 / 2.0 };
+                    *scene.valid_m2.get_or_insert(0.0) += read.valid_px as f64 * georef.pixel_area_m2(centre);
+                }
                 if let Some(mask) = &read.mask {
                     let error = scene.pixel_error.get_or_insert_default();
                     hold_against(mask, &read.rows, band, &answer.probabilities, error);

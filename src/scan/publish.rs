@@ -173,9 +173,11 @@ fn manifest(
     }
     let outcome = |(index, scene): (usize, SceneFindings)| SceneOutcome {
         scene: job.scenes.records[index].file_name.clone(),
+        file: std::path::absolute(job.scenes.path(&job.scenes.records[index])).ok(),
         row_runs: scene.rows,
         pixels: scene.pixels,
         valid_px: scene.valid_px,
+        valid_m2: scene.valid_m2,
         computed_px: scene.computed_px,
         failed: scene.failed,
         georef: scene.georef,
