@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::fault::WrongUsage;
 
-pub use signals::StopRequest;
+pub use signals::{StopRequest, outlive_file_size_limit};
 
 /// A task's place in a job array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

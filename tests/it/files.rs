@@ -8,11 +8,16 @@ use marscan::raster::writer::StripWriter;
 
 /// Runs the program.
 pub fn marscan(args: &[&str]) -> Output {
+    marscan_command().args(args).output().unwrap()
+}
+
+/// The program, in no job array.
+pub fn marscan_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_marscan"));
     for name in ["SLURM_ARRAY_TASK_ID", "LSB_JOBINDEX", "PBS_ARRAY_INDEX", "SGE_TASK_ID"] {
         command.env_remove(name);
     }
-    command.args(args).output().unwrap()
+    command
 }
 
 /// Runs the program and gives what it printed; fails if it failed.

@@ -3,7 +3,9 @@
 
 mod agree;
 mod cli;
+mod faults;
 mod files;
+mod fuzz;
 mod georef;
 mod golden;
 mod judge;
