@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 
 use super::Done;
-use crate::merge;
+use crate::merge::{self, MergeOptions};
 
 /// Merge the published shards of a run into one catalogue, timing tables and a report.
 #[derive(Debug, ClapArgs)]
@@ -24,10 +24,10 @@ pub struct Args {
 /// # Errors
 /// If shards are missing, damaged or of different runs.
 pub fn run(args: &Args) -> Result<Done> {
-    let merged = merge::run(&args.out, args.allow_partial)?;
+    let merged = merge::run(&args.out, MergeOptions { allow_partial: args.allow_partial })?;
     say!(
         "{} impacts in {:.2} Mpx ({:.2} valid) of {} shards: {}",
-        merged.impacts.len(),
+        merged.impacts,
         merged.pixels() as f64 / 1e6,
         merged.valid_px() as f64 / 1e6,
         merged.manifests.len(),
@@ -35,6 +35,9 @@ pub fn run(args: &Args) -> Result<Done> {
     );
     if !merged.missing.is_empty() {
         say!("missing shards: {}", merge::ranges(&merged.missing));
+        if let Some(share) = merged.share() {
+            say!("in the catalogue: {:.2} % of the pixels of the scene list", 100.0 * share);
+        }
     }
     for (scene, why) in &merged.failed {
         say!("incomplete: {scene} ({why})");

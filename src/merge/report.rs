@@ -1,22 +1,17 @@
 //! `report.html`: one self-contained page about a run.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Merged;
 use super::outputs::SpeedupRow;
 use super::shards::ranges;
-use crate::records::TimingRow;
-
-/// Impacts listed on the page; the catalogue has them all.
-const LISTED: usize = 100;
 
 /// The page.
-pub fn html(merged: &Merged, timing: &[TimingRow], speedup: &SpeedupRow) -> String {
+pub fn html(merged: &Merged, speedup: &SpeedupRow) -> String {
     include_str!("report.html")
         .replace("{{cards}}", &cards(merged, speedup))
         .replace("{{warnings}}", &warnings(merged))
-        .replace("{{stages}}", &stages(timing))
+        .replace("{{stages}}", &stages(merged))
         .replace("{{scenes}}", &scenes(merged))
         .replace("{{impacts}}", &impacts(merged))
 }
@@ -41,7 +36,7 @@ fn escape(text: &str) -> String {
 fn cards(merged: &Merged, speedup: &SpeedupRow) -> String {
     let card = |value: String, name: &str| format!("<div class=card><b>{value}</b>{name}</div>\n");
     [
-        card(merged.impacts.len().to_string(), "impacts"),
+        card(merged.impacts.to_string(), "impacts"),
         card(format!("{:.1} Mpx", merged.valid_px() as f64 / 1e6), "valid pixels scanned"),
         card(format!("{:.3} Mpx/s", speedup.valid_mpx_s), "valid, a shard"),
         card(format!("{:.1} s", speedup.sum_s), "of all shards together"),
@@ -55,7 +50,10 @@ fn cards(merged: &Merged, speedup: &SpeedupRow) -> String {
 fn warnings(merged: &Merged) -> String {
     let mut text = String::new();
     if !merged.missing.is_empty() {
-        let _ = writeln!(text, "<p class=warn>Missing shards: {}.</p>", ranges(&merged.missing));
+        let share = merged.share().map_or(String::new(), |share| {
+            format!(" {:.2} % of the pixels of the scene list are in.", 100.0 * share)
+        });
+        let _ = writeln!(text, "<p class=warn>Missing shards: {}.{share}</p>", ranges(&merged.missing));
     }
     for (scene, why) in &merged.failed {
         let _ = writeln!(text, "<p class=warn>{} is incomplete: {}</p>", escape(scene), escape(why));
@@ -63,11 +61,8 @@ fn warnings(merged: &Merged) -> String {
     text
 }
 
-fn stages(timing: &[TimingRow]) -> String {
-    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
-    for row in timing {
-        *sums.entry(&row.stage).or_default() += row.seconds;
-    }
+fn stages(merged: &Merged) -> String {
+    let sums = &merged.stage_seconds;
     let most = sums.values().copied().fold(f64::MIN_POSITIVE, f64::max);
     let mut text = String::new();
     for (stage, seconds) in sums {
@@ -82,36 +77,25 @@ fn stages(timing: &[TimingRow]) -> String {
 }
 
 fn scenes(merged: &Merged) -> String {
-    let mut rows: BTreeMap<&str, (u64, u64, u64, usize)> = BTreeMap::new();
-    for scene in merged.scenes() {
-        let row = rows.entry(&scene.scene).or_default();
-        row.0 += scene.pixels;
-        row.1 += scene.valid_px;
-        row.2 += scene.computed_px;
-    }
-    for impact in &merged.impacts {
-        rows.entry(&impact.scene).or_default().3 += 1;
-    }
     let mut text = String::new();
-    for (scene, (pixels, valid, computed, count)) in rows {
-        let ratio = computed as f64 / valid.max(1) as f64;
+    for scene in &merged.scenes {
+        let ratio = scene.computed_px as f64 / scene.valid_px.max(1) as f64;
         let _ = writeln!(
             text,
-            "<tr><td>{}<td class=n>{count}<td class=n>{:.2}<td class=n>{:.2}<td class=n>{ratio:.2}",
-            escape(scene),
-            pixels as f64 / 1e6,
-            valid as f64 / 1e6,
+            "<tr><td>{}<td class=n>{}<td class=n>{:.2}<td class=n>{:.2}<td class=n>{ratio:.2}",
+            escape(&scene.scene),
+            scene.impacts,
+            scene.pixels as f64 / 1e6,
+            scene.valid_px as f64 / 1e6,
         );
     }
     text
 }
 
 fn impacts(merged: &Merged) -> String {
-    let mut best: Vec<_> = merged.impacts.iter().collect();
-    best.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
     let degrees = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.4}"));
     let mut text = String::new();
-    for impact in best.into_iter().take(LISTED) {
+    for impact in &merged.best {
         let _ = writeln!(
             text,
             "<tr><td class=n>{}<td>{}<td class=n>{:.1}<td class=n>{:.1}<td class=n>{}<td class=n>{}<td class=n>{:.1}<td class=n>{}<td class=n>{:.3}<td class=n>{:.3}",

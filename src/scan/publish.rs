@@ -174,6 +174,8 @@ fn manifest(
     let outcome = |(index, scene): (usize, SceneFindings)| SceneOutcome {
         scene: job.scenes.records[index].file_name.clone(),
         file: std::path::absolute(job.scenes.path(&job.scenes.records[index])).ok(),
+        rows: job.scenes.records[index].rows,
+        cols: job.scenes.records[index].cols,
         row_runs: scene.rows,
         pixels: scene.pixels,
         valid_px: scene.valid_px,
@@ -187,6 +189,7 @@ fn manifest(
         shard: shard.index,
         shards: job.shards,
         ids: job.ids(),
+        planned_px: Some(job.scenes.records.iter().map(|scene| scene.rows * scene.cols).sum()),
         min_area_px: job.settings.scan.min_area_px,
         min_score: job.settings.scan.min_score,
         host: place.host.clone(),

@@ -15,12 +15,13 @@ const FLOORS: [&[&str]; 6] = [
 
 /// Allowed all the same: a manifest carries a scene's georeferencing, and rooms of the pipeline call each
 /// other downwards.
-const ALLOWED: [(&str, &str); 9] = [
+const ALLOWED: [(&str, &str); 10] = [
     ("records", "geo"),
     ("records", "space"),
     ("raster", "config"),
     ("unet", "config"),
     ("scan", "plan"),
+    ("merge", "plan"),
     ("merge", "scan"),
     ("synth", "plan"),
     ("train", "plan"),
