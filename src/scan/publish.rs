@@ -11,7 +11,7 @@ use super::{PeakMemory, ScanJob, ShardSummary, shards_folder};
 use crate::detect::stitch::stitch;
 use crate::records::{BlobRow, SceneOutcome, SeamRow, Shard, ShardManifest, TimingRow};
 use crate::table::{BLOB_HEADER, SEAM_HEADER, TIMING_HEADER, write_rows, write_whole};
-use crate::timing::BandClock;
+use crate::timing::{BandClock, unix_seconds};
 
 /// The file that says what a shard is.
 pub const MANIFEST: &str = "shard.json";
@@ -185,6 +185,7 @@ fn manifest(
         georef: scene.georef,
         pixel_error: scene.pixel_error,
     };
+    let (seconds, ended_unix_s) = (began.elapsed().as_secs_f64(), unix_seconds());
     Ok(ShardManifest {
         shard: shard.index,
         shards: job.shards,
@@ -197,7 +198,9 @@ fn manifest(
         threads: rayon::current_num_threads(),
         scheduler: job.scheduler.clone(),
         command: job.command.clone(),
-        seconds: began.elapsed().as_secs_f64(),
+        seconds,
+        started_unix_s: ended_unix_s - seconds,
+        ended_unix_s,
         peak_rss_anon_bytes: memory.bytes(),
         scenes: found.scenes.into_iter().map(outcome).collect(),
         files,
