@@ -17,6 +17,9 @@ pub struct Args {
     /// Merge what is there though shards are missing, and say which
     #[arg(long)]
     allow_partial: bool,
+    /// Folder of `marscan speedup`, whose table and figure the report shows
+    #[arg(long, value_name = "FOLDER")]
+    speedup: Option<PathBuf>,
 }
 
 /// Merges and says what came of it.
@@ -24,7 +27,8 @@ pub struct Args {
 /// # Errors
 /// If shards are missing, damaged or of different runs.
 pub fn run(args: &Args) -> Result<Done> {
-    let merged = merge::run(&args.out, MergeOptions { allow_partial: args.allow_partial })?;
+    let options = MergeOptions { allow_partial: args.allow_partial, speedup: args.speedup.clone() };
+    let merged = merge::run(&args.out, options)?;
     say!(
         "{} impacts in {:.2} Mpx ({:.2} valid) of {} shards: {}",
         merged.impacts,

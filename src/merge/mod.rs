@@ -10,7 +10,7 @@ mod report;
 mod shards;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -21,10 +21,12 @@ use crate::records::{Impact, SceneOutcome, ShardManifest};
 pub use shards::ranges;
 
 /// How to merge.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MergeOptions {
     /// Whether shards may be missing.
     pub allow_partial: bool,
+    /// A folder of `marscan speedup`, whose table and figure the report shows.
+    pub speedup: Option<PathBuf>,
 }
 
 /// What a merge came to: everything but the impacts, of which there may be millions.
@@ -114,6 +116,7 @@ impl SceneSummary {
 /// If there is no shard, a file of one is damaged, shards of different runs are mixed, or some are missing
 /// and that is not allowed.
 pub fn run(out: &Path, options: MergeOptions) -> Result<Merged> {
+    let compared = options.speedup.as_deref().map(report::Compared::load).transpose()?;
     let found = shards::find(out)?;
     if !found.missing.is_empty() && !options.allow_partial {
         bail!(
@@ -142,7 +145,7 @@ pub fn run(out: &Path, options: MergeOptions) -> Result<Merged> {
         missing: found.missing.clone(),
         manifests: manifests(found),
     };
-    outputs::write(out, &merged)?;
+    outputs::write(out, &merged, compared.as_ref())?;
     Ok(merged)
 }
 

@@ -11,9 +11,7 @@ use crate::merge::{ranges, shard_manifests};
 use crate::records::{ShardManifest, TimingRow};
 use crate::scan::shard_folder;
 use crate::table::read_rows;
-
-/// The order of a band's stages; others come after them.
-const STAGES: [&str; 7] = ["open", "read", "decode", "infer", "label", "write", "wait"];
+use crate::timing::STAGES;
 
 /// The log of the scan in `folder`.
 ///

@@ -8,6 +8,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub use memory::{PeakMemory, host_name, peak_resident_bytes};
 pub use spread::Spread;
 
+/// The stages of a band, in the order of work.
+pub const STAGES: [&str; 7] = ["open", "read", "decode", "infer", "label", "write", "wait"];
+
 /// Seconds since 1970, UTC, by this machine's clock.
 pub fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())

@@ -12,6 +12,7 @@ mod mine;
 mod prepare;
 mod ranks;
 mod replicas;
+mod report;
 mod rooms;
 mod synth;
 mod together;
