@@ -82,7 +82,7 @@ fn print(table: &Table) {
         Scaling::Flat => "the same work on the same workers, placed otherwise",
     };
     say!("{how}; reference: {reference} {}", table.unit);
-    let rate = table.columns[1].replace("_per_s", "/s");
+    let rate = table.columns[1].replace("_per_s", "/s").replace("mpx", "Mpx");
     say!(
         "{:>8}  repeats         seconds  {rate:>15}        speed-up  efficiency  Karp-Flatt  balance  peak MiB",
         table.unit

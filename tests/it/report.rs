@@ -39,7 +39,7 @@ fn the_page_shows_what_was_found_and_says_what_is_missing() {
     );
     assert!(whole.contains("has now 200 x 190 px, it was scanned with 200 x 180"), "{whole}");
     assert!(whole.contains("&lt;b&gt;&amp;&#123;&#123;best}}") && !whole.contains("<b>&"), "{whole}");
-    assert!(whole.contains("1 scenes are incomplete") && whole.contains("load balance"), "{whole}");
+    assert!(whole.contains("Incomplete scenes: 1.") && whole.contains("load balance"), "{whole}");
     assert!(
         whole.contains("UTC") && whole.contains("min_score = ") && whole.contains("--settings threshold")
     );

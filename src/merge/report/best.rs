@@ -42,7 +42,7 @@ pub fn cards(out: &Path, merged: &Merged) -> String {
         text += &card(impact, &picture);
     }
     if text.is_empty() {
-        text = "<p>None was found.</p>".to_owned();
+        text += "<p>None was found.</p>";
     }
     text
 }

@@ -16,6 +16,8 @@ const LINES: usize = 64;
 const COLUMNS: usize = 40;
 const MOST_BYTES: usize = 512 << 10;
 const CELL: usize = 40;
+/// Columns that are the same in every line, and said once.
+const TOLD: [&str; 4] = ["scaling", "reference_workers", "device", "host"];
 
 /// A table and its figure, as they stand in a folder.
 #[derive(Clone, Debug)]
@@ -56,25 +58,49 @@ impl Compared {
         Ok(Self { header, lines, svg })
     }
 
-    /// The columns that are filled somewhere, but for those that a deviation follows as its own.
-    fn table(&self) -> String {
-        let filled = |k: &usize| {
-            !self.header[*k].ends_with("_deviation")
-                && self.lines.iter().any(|line| line.get(*k).is_some_and(|cell| !cell.is_empty()))
-        };
-        let shown: Vec<usize> = (0..self.header.len()).filter(filled).collect();
+    /// Where column `name` is.
+    fn column(&self, name: &str) -> Option<usize> {
+        self.header.iter().position(|column| column == name)
+    }
+
+    /// The figures, with their deviations, then the stages' shares.
+    fn tables(&self) -> String {
+        let filled =
+            |k: usize| self.lines.iter().any(|line| line.get(k).is_some_and(|cell| !cell.is_empty()));
+        let is_share = |name: &str| name.starts_with("share_");
+        let told = |name: &str| TOLD.contains(&name) || name.ends_with("_deviation") || is_share(name);
+        let all = || self.header.iter().enumerate();
+        let figures: Vec<usize> =
+            all().filter(|(k, name)| !told(name) && filled(*k)).map(|(k, _)| k).collect();
+        let shares = all().filter(|(_, name)| is_share(name)).map(|(k, _)| k);
+        let shares: Vec<usize> = self.column("workers").into_iter().chain(shares).collect();
+        let said = TOLD.iter().filter_map(|name| {
+            let cell = self.lines.first()?.get(self.column(name)?)?;
+            Some(format!("{} {}", name.replace('_', " "), shortened(cell, CELL)))
+        });
+        let mut text = format!("<p>Of several runs: {}.</p>\n", said.collect::<Vec<_>>().join(", "));
+        text += &self.table(&figures, |name| name.replace('_', " "));
+        if shares.len() > 1 {
+            text += "<p class=note>Share of each stage in the time of all.</p>\n";
+            text += &self.table(&shares, |name| name.trim_start_matches("share_").to_owned());
+        }
+        text
+    }
+
+    fn table(&self, columns: &[usize], head: impl Fn(&str) -> String) -> String {
         let mut text = "<div class=wide><table><thead><tr>".to_owned();
-        for &k in &shown {
-            let _ = write!(text, "<th class=n>{}", shortened(&self.header[k].replace('_', " "), CELL));
+        for &k in columns {
+            let _ = write!(text, "<th class=n>{}", shortened(&head(&self.header[k]), CELL));
         }
         text += "</thead>\n";
         for line in &self.lines {
             text += "<tr>";
-            for &k in &shown {
+            for &k in columns {
                 let cell = |k: usize| line.get(k).map_or(String::new(), |cell| figure(cell));
-                let deviation = self.header.get(k + 1) == Some(&format!("{}_deviation", self.header[k]));
-                let off = if deviation { cell(k + 1) } else { String::new() };
-                let off = if off.is_empty() { off } else { format!(" ± {off}") };
+                let off = self.column(&format!("{}_deviation", self.header[k])).map(cell);
+                let off = off
+                    .filter(|off| !off.is_empty())
+                    .map_or(String::new(), |off| format!("&nbsp;±&nbsp;{off}"));
                 let _ = write!(text, "<td class=n>{}{off}", cell(k));
             }
             text.push('\n');
@@ -107,7 +133,7 @@ pub fn section(speedup: &SpeedupRow, compared: Option<&Compared>) -> String {
     );
     match compared {
         Some(compared) => {
-            text += &compared.table();
+            text += &compared.tables();
             let _ = writeln!(
                 text,
                 "<img class=plot alt='Speed-up over workers' src='{}'>",

@@ -61,7 +61,7 @@ pub fn cards(merged: &Merged, speedup: &SpeedupRow) -> String {
     );
     if let Some(km2) = merged.searched_km2() {
         let impacts: u64 = placed().map(|scene| scene.impacts).sum();
-        let all = placed().count() == merged.scenes.len();
+        let all = merged.scenes.iter().all(|scene| scene.valid_m2.is_some() || scene.valid_px == 0);
         let name = if all { "searched" } else { "searched, in georeferenced scenes" };
         text += &card(format!("{km2:.1} km²"), name.into());
         text += &card(format!("{:.2}", 1000.0 * impacts as f64 / km2), "impacts per 1000 km²".into());
@@ -94,7 +94,7 @@ pub fn missing(merged: &Merged) -> String {
     if !merged.failed.is_empty() {
         let _ = writeln!(
             text,
-            "<p class=warn><b>{} scenes are incomplete;</b> where they failed, nothing was searched.</p>\n\
+            "<p class=warn><b>Incomplete scenes: {}.</b> Where they failed, nothing was searched.</p>\n\
              <table><thead><tr><th>scene<th>why</thead>",
             merged.failed.len()
         );
@@ -107,7 +107,7 @@ pub fn missing(merged: &Merged) -> String {
         }
     }
     if text.is_empty() {
-        text = "<p>Nothing is missing: every shard is in, and no scene failed.</p>\n".to_owned();
+        text += "<p>Nothing is missing: every shard is in, and no scene failed.</p>\n";
     }
     text
 }
