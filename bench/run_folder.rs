@@ -235,6 +235,8 @@ fn manifest(
             .map(String::from)
             .to_vec(),
         seconds: 30.0,
+        started_unix_s: 1.8e9,
+        ended_unix_s: 1.8e9 + 30.0,
         peak_rss_anon_bytes: 200 << 20,
         scenes,
         files,

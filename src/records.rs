@@ -330,6 +330,12 @@ pub struct ShardManifest {
     /// Tasks that worked on it: more than one where some were stopped or killed.
     #[serde(default)]
     pub tasks: usize,
+    /// When it began, seconds since 1970; 0 where an older program did not say.
+    #[serde(default)]
+    pub started_unix_s: f64,
+    /// When it ended, seconds since 1970; 0 where an older program did not say.
+    #[serde(default)]
+    pub ended_unix_s: f64,
     /// Largest private memory (`RssAnon`) seen.
     pub peak_rss_anon_bytes: u64,
     /// What was done, a scene each.

@@ -24,6 +24,9 @@ pub struct Args {
     /// Write catalogue.gpkg too: a GeoPackage with the coordinate system of Mars
     #[arg(long)]
     gpkg: bool,
+    /// Folder of `marscan speedup`, whose table and figure the report shows
+    #[arg(long, value_name = "FOLDER")]
+    speedup: Option<PathBuf>,
 }
 
 /// Merges and says what came of it.
@@ -31,7 +34,12 @@ pub struct Args {
 /// # Errors
 /// If shards are missing, damaged or of different runs.
 pub fn run(args: &Args) -> Result<Done> {
-    let options = MergeOptions { allow_partial: args.allow_partial, group_m: args.group_m, gpkg: args.gpkg };
+    let options = MergeOptions {
+        allow_partial: args.allow_partial,
+        group_m: args.group_m,
+        gpkg: args.gpkg,
+        speedup: args.speedup.clone(),
+    };
     let merged = merge::run(&args.out, options)?;
     say!(
         "{} impacts in {:.2} Mpx ({:.2} valid) of {} shards: {}",

@@ -27,7 +27,7 @@ use crate::table::Aside;
 pub use shards::ranges;
 
 /// How to merge.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MergeOptions {
     /// Whether shards may be missing.
     pub allow_partial: bool,
@@ -35,6 +35,8 @@ pub struct MergeOptions {
     pub group_m: Option<f64>,
     /// Whether to write `catalogue.gpkg` too.
     pub gpkg: bool,
+    /// A folder of `marscan speedup`, whose table and figure the report shows.
+    pub speedup: Option<PathBuf>,
 }
 
 /// What a merge came to: everything but the impacts, of which there may be millions.
@@ -126,6 +128,7 @@ impl SceneSummary {
 /// and that is not allowed.
 pub fn run(out: &Path, options: MergeOptions) -> Result<Merged> {
     options.group_m.map_or(Ok(()), groups::check)?;
+    let compared = options.speedup.as_deref().map(report::Compared::load).transpose()?;
     let found = shards::find(out)?;
     if !found.missing.is_empty() && !options.allow_partial {
         bail!(
@@ -158,7 +161,7 @@ pub fn run(out: &Path, options: MergeOptions) -> Result<Merged> {
         missing: found.missing.clone(),
         manifests: manifests(found),
     };
-    outputs::write(out, &merged)?;
+    outputs::write(out, &merged, compared.as_ref())?;
     Ok(merged)
 }
 

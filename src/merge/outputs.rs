@@ -58,10 +58,10 @@ const SPEEDUP_HEADER: [&str; 11] = [
 ///
 /// # Errors
 /// If one cannot be written.
-pub fn write(out: &Path, merged: &Merged) -> Result<()> {
+pub fn write(out: &Path, merged: &Merged, compared: Option<&report::Compared>) -> Result<()> {
     let speedup = speedup(merged);
     write_rows(&out.join("speedup.csv"), &SPEEDUP_HEADER, std::slice::from_ref(&speedup))?;
-    write_whole(&out.join("report.html"), report::html(merged, &speedup).as_bytes())
+    write_whole(&out.join("report.html"), report::html(out, merged, &speedup, compared).as_bytes())
 }
 
 /// Appends the lines of all shards' `timing.csv`, as they are, to one; its name it has still to get.

@@ -87,7 +87,9 @@ fn open(folder: PathBuf, index: usize, count: usize) -> Result<PublishedShard> {
     );
     let hash = |name: &str| {
         let found = manifest.files.iter().find(|file| file.0 == name);
-        found.map(|file| file.1.as_str()).with_context(|| format!("{} does not name {name}", folder.display()))
+        found
+            .map(|file| file.1.as_str())
+            .with_context(|| format!("{} does not name {name}", folder.display()))
     };
     let scenes: Vec<&str> = manifest.scenes.iter().map(|outcome| outcome.scene.as_str()).collect();
     let table = |name: &str, header: &[&str]| {

@@ -15,6 +15,7 @@ mod mine;
 mod prepare;
 mod ranks;
 mod replicas;
+mod report;
 mod rooms;
 #[path = "../../bench/run_folder.rs"]
 mod run_folder;
