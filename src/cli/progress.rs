@@ -12,6 +12,8 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows the events of one scan on standard error.
 pub struct Progress {
+    /// In front of each line of a log: which task of an array says so.
+    prefix: String,
     bar: Option<ProgressBar>,
     log: Mutex<Log>,
 }
@@ -33,10 +35,10 @@ struct Log {
 }
 
 impl Progress {
-    /// A bar if standard error is a terminal.
-    pub fn new() -> Self {
+    /// A bar if standard error is a terminal; otherwise lines that begin with `prefix`.
+    pub fn new(prefix: String) -> Self {
         let now = Instant::now();
-        Self { bar: bar(), log: Mutex::new(Log { began: now, printed: now, total: 0, done: 0 }) }
+        Self { prefix, bar: bar(), log: Mutex::new(Log { began: now, printed: now, total: 0, done: 0 }) }
     }
 
     /// Takes an event.
@@ -54,7 +56,7 @@ impl Progress {
                 self.show(&mut log);
             }
             Event::Failed { scene, why } => {
-                let line = format!("scene {scene} failed: {why}");
+                let line = format!("{}scene {scene} failed: {why}", self.prefix);
                 match &self.bar {
                     Some(bar) => bar.println(line),
                     None => note!("{line}"),
@@ -80,7 +82,8 @@ impl Progress {
             log.printed = Instant::now();
             let left = (log.total - log.done) as f64 / 1e6 / speed;
             note!(
-                "{:.1} of {:.1} Mpx, {speed:.2} Mpx/s, {left:.0} s left",
+                "{}{:.1} of {:.1} Mpx, {speed:.2} Mpx/s, {left:.0} s left",
+                self.prefix,
                 log.done as f64 / 1e6,
                 log.total as f64 / 1e6
             );

@@ -2,7 +2,7 @@
 
 mod list;
 
-pub use list::SceneList;
+pub use list::{SceneList, scanned_before};
 
 use crate::records::{Band, SceneRecord, Shard};
 
