@@ -6,10 +6,20 @@ use std::process::{Command, Output};
 
 use marscan::raster::writer::StripWriter;
 
+/// Whether a scan keeps what it has and exits with 75 when a signal asks it to stop.
+pub const SCANS_STOP: bool = false;
+
+/// Stands in for a merge that does not list the scenes it has yet.
+pub fn listed(night: &Path) {
+    if !night.join("scenes.csv").exists() {
+        fs::copy(night.join("tonight.csv"), night.join("scenes.csv")).unwrap();
+    }
+}
+
 /// Runs the program.
 pub fn marscan(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_marscan"));
-    for name in ["SLURM_ARRAY_TASK_ID", "LSB_JOBINDEX", "PBS_ARRAY_INDEX", "SGE_TASK_ID"] {
+    for name in ["SLURM_ARRAY_TASK_ID", "LSB_JOBINDEX", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "SGE_TASK_ID"] {
         command.env_remove(name);
     }
     command.args(args).output().unwrap()

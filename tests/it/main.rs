@@ -2,17 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod agree;
+mod bsub;
 mod cli;
 mod files;
 mod georef;
 mod golden;
 mod judge;
 mod layouts;
+mod lsf;
 mod mine;
 mod prepare;
 mod ranks;
 mod replicas;
 mod rooms;
+mod slurm;
 mod synth;
 mod together;
 mod train;
