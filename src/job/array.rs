@@ -132,9 +132,8 @@ impl ArrayTask {
 
     /// Names the shards of `planned` that the array does not hold, as far as a task can know.
     fn left_out(&self, span: Span, planned: usize, why: &str) -> String {
-        // Slurm allows both.
-        let counts_from_1 = self.base == 1 || span.first == 1 || span.last == planned;
-        let from = usize::from(counts_from_1 && span.first > 0);
+        // Slurm allows both; an array that ends with the number of shards counts from 1.
+        let from = usize::from(self.base == 1 || span.last == planned && span.first > 0);
         let missing = span.missing(self.index, from..planned + from);
         let Span { first, last, count, .. } = span;
         let (lowest, highest) = (self.base, planned + self.base - 1);
@@ -144,8 +143,8 @@ impl ArrayTask {
             _ => format!("--array={lowest}-{highest}"),
         };
         format!(
-            "the {} array {first}-{last} {why}: {count} tasks for {planned} shards would leave out, counted from \
-             {from}, {missing}. Submit {option} for all, or, where other arrays scan the rest, say --shards \
+            "the {} array {first}-{last} {why}: {count} tasks for {planned} shards would leave out {missing} (counted \
+             from {from}). Submit {option} for all, or, where other arrays scan the rest, say --shards \
              {planned} --array-index: each index is then the number of its shard, from {lowest}",
             self.scheduler
         )
@@ -223,26 +222,31 @@ mod tests {
     fn a_sparse_array_names_what_it_would_leave_out_as_far_as_its_task_knows() {
         // --array=1,3,7: the middle task knows all three, the first does not know the middle one.
         let middle = message(&slurm(["3", "1", "7", "1", "3"]), Some(9));
-        assert!(middle.contains("counted from 1, 2, 4-6, 8-9."), "{middle}");
+        assert!(middle.contains("leave out 0, 2, 4-6, 8 (counted from 0)"), "{middle}");
         assert!(middle.contains("--array=0-8") && middle.contains("--array-index"), "{middle}");
         let first = message(&slurm(["1", "1", "7", "1", "3"]), Some(9));
-        assert!(first.contains("counted from 1, 8-9 and 4 of 2-6."), "{first}");
+        assert!(first.contains("leave out 0, 8 and 4 of 2-6 (counted from 0)"), "{first}");
         let unplanned = message(&slurm(["3", "0", "7", "1", "3"]), None);
-        assert!(unplanned.contains("counted from 0, 1-2, 4-6."), "{unplanned}");
+        assert!(unplanned.contains("leave out 1-2, 4-6 (counted from 0)"), "{unplanned}");
     }
 
     #[test]
     fn an_array_of_another_length_names_the_shards_exactly() {
         let short = message(&slurm(["3", "0", "61", "1", "62"]), Some(64));
-        assert!(short.contains("62 tasks for 64 shards") && short.contains("from 0, 62-63."), "{short}");
+        assert!(
+            short.contains("62 tasks for 64 shards") && short.contains("leave out 62-63 (counted from 0)"),
+            "{short}"
+        );
         let every_other = message(&slurm(["2", "0", "6", "2", "4"]), Some(8));
-        assert!(every_other.contains("from 0, 1, 3, 5, 7."), "{every_other}");
+        assert!(every_other.contains("leave out 1, 3, 5, 7 ("), "{every_other}");
+        let from_1 = message(&slurm(["3", "3", "64", "1", "62"]), Some(64));
+        assert!(from_1.contains("leave out 1-2 (counted from 1)"), "{from_1}");
         let late = message(&slurm(["60", "60", "63", "1", "4"]), None);
-        assert!(late.contains("begins in the middle") && late.contains("0-59."), "{late}");
+        assert!(late.contains("begins in the middle") && late.contains("leave out 0-59 ("), "{late}");
         let long = message(&slurm(["3", "0", "9", "1", "10"]), Some(8));
         assert!(long.contains("indices 8-9 have no shard"), "{long}");
         let lsf = message(&lsf("3", "7"), Some(8));
-        assert!(lsf.contains("from 1, 8.") && lsf.contains("NAME[1-8]"), "{lsf}");
+        assert!(lsf.contains("leave out 8 (counted from 1)") && lsf.contains("NAME[1-8]"), "{lsf}");
         let pbs = task(&[("PBS_ARRAY_INDEX", "3")]).unwrap().unwrap();
         assert!(message(&pbs, Some(8)).contains("--shards N --array-index"));
     }
