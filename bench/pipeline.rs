@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use marscan::config::load;
 use marscan::detect::threshold::GreyThreshold;
+use marscan::job::StopRequest;
 use marscan::plan::SceneList;
-use marscan::scan::{ScanJob, scan_shard};
+use marscan::raster::Io;
+use marscan::scan::{ScanJob, Scanned, scan_shard};
 use marscan::synth::{SynthSpec, write};
 
 const ROUNDS: usize = 5;
@@ -32,12 +34,14 @@ fn main() -> anyhow::Result<()> {
             shards: 1,
             settings,
             weights_id: String::new(),
+            io: Io::Auto,
+            stop: StopRequest::default(),
             masks: false,
             command: Vec::new(),
             scheduler: Vec::new(),
         };
         let began = Instant::now();
-        let summary = scan_shard(&job, 0, &mut segmenter, &|_| ())?;
+        let Scanned::Done(summary) = scan_shard(&job, 0, &mut segmenter, &|_| ())? else { continue };
         speeds.push(pixels / began.elapsed().as_secs_f64());
         println!("round {round}: {:.0} Mpx/s, seconds by stage {:.3?}", speeds[round], summary.stage_seconds);
     }

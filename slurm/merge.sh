@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Merges the shards of a scan into one catalogue, once every task of its array is done.
-#   sbatch --dependency=afterok:ARRAY slurm/merge.sh found
+# Merges the shards of a scan into one catalogue, once every task of its array is done; where one is missing, it says so.
+#   sbatch --dependency=afterany:ARRAY slurm/merge.sh found
 #SBATCH --job-name=marscan-merge
 #SBATCH --cpus-per-task=2
 #SBATCH --mem=2G

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Scans a scene list as a job array: each task takes the shard of its index. A merge waits for all of them.
 #   array=$(sbatch --parsable --array=0-63 slurm/scan.sh scenes.csv found)
-#   sbatch --dependency=afterok:$array slurm/merge.sh found
+#   sbatch --dependency=afterany:$array slurm/merge.sh found
 # Told that its time is nearly up, a task keeps what it has and exits with 75; requeued, it goes on from there.
 #SBATCH --job-name=marscan
 #SBATCH --cpus-per-task=8

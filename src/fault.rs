@@ -1,6 +1,9 @@
 //! The few errors a caller branches on; every other one is an `anyhow` chain.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use anyhow::Result;
 
 /// The command line or the settings are wrong; nothing was started. Exit code 2.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ impl fmt::Display for DeviceLost {
 
 impl std::error::Error for DeviceLost {}
 
-/// A signal asked to stop in the middle of work that leaves nothing behind.
+/// A signal asked to stop in the middle of work; what was finished before is kept elsewhere.
 #[derive(Debug)]
 pub struct Stopped;
 
@@ -37,3 +40,21 @@ impl fmt::Display for Stopped {
 }
 
 impl std::error::Error for Stopped {}
+
+/// Runs what may panic inside the framework or a driver; the panic becomes [`DeviceLost`].
+///
+/// # Errors
+/// As `work`, or [`DeviceLost`].
+pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(answer) => answer,
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("panic without a message");
+            Err(DeviceLost(text.to_owned()).into())
+        }
+    }
+}

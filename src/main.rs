@@ -1,6 +1,6 @@
 //! marscan: parse, run, print the error chain, exit.
-#![allow(clippy::print_stderr)]
 
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -18,8 +18,9 @@ fn main() -> ExitCode {
         Ok(Done::NothingNew) => ExitCode::from(4),
         Ok(Done::Stopped) => ExitCode::from(75),
         Err(why) => {
-            eprintln!("error: {why}");
-            why.chain().skip(1).for_each(|cause| eprintln!("  because: {cause}"));
+            // That nobody can read it is no reason to panic, as `eprintln!` would.
+            drop(writeln!(stderr(), "error: {why}"));
+            why.chain().skip(1).for_each(|cause| drop(writeln!(stderr(), "  because: {cause}")));
             let wrong_usage = why.chain().any(<dyn std::error::Error>::is::<WrongUsage>);
             ExitCode::from(if wrong_usage { 2 } else { 1 })
         }

@@ -29,7 +29,7 @@ pub struct SceneRecord {
 }
 
 /// Contiguous rows of one scene: what is read, inferred and measured in one piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Band {
     /// Index into the scene list.
     pub scene: usize,
@@ -316,14 +316,20 @@ pub struct ShardManifest {
     pub scheduler: Vec<(String, String)>,
     /// The command line.
     pub command: Vec<String>,
-    /// Wall time.
+    /// Wall time of the tasks that worked on it, without the pauses between them.
     pub seconds: f64,
+    /// Tasks that worked on it: more than one where some were stopped or killed.
+    #[serde(default)]
+    pub tasks: usize,
     /// Largest private memory (`RssAnon`) seen.
     pub peak_rss_anon_bytes: u64,
     /// What was done, a scene each.
     pub scenes: Vec<SceneOutcome>,
     /// blake3 of each file beside this one, name and hash.
     pub files: Vec<(String, String)>,
+    /// blake3 of this file's text with 64 zeros in this place.
+    #[serde(default)]
+    pub seal: String,
 }
 
 /// What a result depends on: two shards with other ids are never mixed.

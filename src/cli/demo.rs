@@ -5,19 +5,20 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 
 use super::Done;
 use super::progress::Progress;
 use super::scan::segmenter;
 use crate::config;
+use crate::job::StopRequest;
 use crate::merge::{self, Merged};
 use crate::picture::{Mark, Overlay, Ring};
 use crate::plan::SceneList;
-use crate::raster::MappedScene;
+use crate::raster::{Io, MappedScene};
 use crate::records::{Impact, PixelError, TimingRow};
-use crate::scan::{ScanJob, scan_shard, shards_folder};
+use crate::scan::{ScanJob, Scanned, scan_shard, shards_folder};
 use crate::score::{TrueImpact, count, matches, truth};
 use crate::space::ScenePx;
 use crate::synth::{SynthSpec, write};
@@ -91,14 +92,17 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
         shards: SHARDS,
         settings,
         weights_id,
+        io: Io::Auto,
+        stop: StopRequest::default(),
         masks: true,
         command: std::env::args().collect(),
         scheduler: Vec::new(),
     };
     for index in 0..SHARDS {
         let progress = Progress::new(String::new());
-        let summary = scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?;
+        let scanned = scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?;
         progress.finish();
+        let Scanned::Done(summary) = scanned else { bail!("nobody can stop a demo") };
         say!("shard {index} of {SHARDS}: {:.1} s on {}", summary.manifest.seconds, summary.manifest.device);
     }
     merge::run(&args.out, false)

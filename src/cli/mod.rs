@@ -86,6 +86,7 @@ pub enum Done {
 /// # Errors
 /// Whatever ended it; [`crate::fault::WrongUsage`] in the chain means exit code 2.
 pub fn run(cli: &Cli) -> Result<Done> {
+    crate::job::outlive_file_size_limit()?;
     match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Synth(args) => synth::run(args),

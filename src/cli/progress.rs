@@ -32,13 +32,19 @@ struct Log {
     printed: Instant,
     total: u64,
     done: u64,
+    /// Of `done`, what earlier tasks did.
+    before: u64,
 }
 
 impl Progress {
     /// A bar if standard error is a terminal; otherwise lines that begin with `prefix`.
     pub fn new(prefix: String) -> Self {
         let now = Instant::now();
-        Self { prefix, bar: bar(), log: Mutex::new(Log { began: now, printed: now, total: 0, done: 0 }) }
+        Self {
+            prefix,
+            bar: bar(),
+            log: Mutex::new(Log { began: now, printed: now, total: 0, done: 0, before: 0 }),
+        }
     }
 
     /// Takes an event.
@@ -51,17 +57,37 @@ impl Progress {
                     bar.set_length(log.total);
                 }
             }
+            Event::GoesOn { bands, of, pixels } => {
+                log.done += pixels;
+                log.before += pixels;
+                self.say(&format!("goes on: an earlier task finished {bands} of {of} bands"));
+            }
             Event::Band { pixels } => {
                 log.done += pixels;
                 self.show(&mut log);
             }
             Event::Failed { scene, why } => {
-                let line = format!("{}scene {scene} failed: {why}", self.prefix);
-                match &self.bar {
-                    Some(bar) => bar.println(line),
-                    None => note!("{line}"),
-                }
+                self.say(&format!("scene {scene} failed: {why}"));
             }
+        }
+    }
+
+    /// What is kept when `signal` ended the work.
+    pub fn stopped(&self, signal: &str) {
+        self.finish();
+        let Ok(log) = self.log.lock() else { return };
+        note!(
+            "{}stopped by {signal}: finished bands, {:.1} of {:.1} Mpx, are kept; the same command goes on",
+            self.prefix,
+            log.done as f64 / 1e6,
+            log.total as f64 / 1e6
+        );
+    }
+
+    fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => note!("{}{line}", self.prefix),
         }
     }
 
@@ -74,7 +100,7 @@ impl Progress {
 
     fn show(&self, log: &mut Log) {
         let seconds = log.began.elapsed().as_secs_f64().max(1e-9);
-        let speed = log.done as f64 / 1e6 / seconds;
+        let speed = (log.done - log.before) as f64 / 1e6 / seconds;
         if let Some(bar) = &self.bar {
             bar.set_position(log.done);
             bar.set_message(format!("{speed:.2} Mpx/s"));

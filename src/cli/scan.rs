@@ -13,10 +13,11 @@ use crate::config::{SegmenterKind, Settings, shipped_weights};
 use crate::detect::Segmenter;
 use crate::detect::threshold::GreyThreshold;
 use crate::fault::WrongUsage;
-use crate::job::{array_task, kept, task_id};
+use crate::job::{StopRequest, array_task, kept, task_id};
 use crate::plan::SceneList;
 use crate::ranks::place;
-use crate::scan::{ScanJob, ShardSummary, scan_shard};
+use crate::raster::Io;
+use crate::scan::{ScanJob, Scanned, ShardSummary, scan_shard};
 use crate::unet;
 
 /// Scan a shard of the scene list; in a job array the scheduler says which.
@@ -54,6 +55,9 @@ pub struct Args {
     /// Threads; all processors unless said otherwise
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
+    /// How scenes are read: mmap, pread, or auto, which is pread on network file systems
+    #[arg(long, default_value = "auto")]
+    io: Io,
     /// Hold every pixel against the list's masks, for the mean squared error that `eval` prints
     #[arg(long)]
     masks: bool,
@@ -68,6 +72,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Done> {
     let settings = args.flags.load()?;
     let (wanted, shards) = which(args)?;
+    let stop = StopRequest::listen()?;
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
     }
@@ -79,6 +84,8 @@ pub fn run(args: &Args) -> Result<Done> {
         shards,
         settings,
         weights_id,
+        io: args.io,
+        stop: stop.clone(),
         masks: args.masks,
         command: env::args().collect(),
         scheduler: kept(|name| env::var(name).ok()),
@@ -87,7 +94,14 @@ pub fn run(args: &Args) -> Result<Done> {
     let (mut scanned, mut failed) = (0, 0);
     for index in wanted {
         let progress = Progress::new(prefix.clone());
-        let summary = scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?;
+        let ended = match stop.asked() {
+            Some(_) => Scanned::Stopped,
+            None => scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?,
+        };
+        let Scanned::Done(summary) = ended else {
+            progress.stopped(stop.asked().unwrap_or("a signal"));
+            return Ok(Done::Stopped);
+        };
         progress.finish();
         print(&job, &summary, &prefix);
         let scenes = &summary.manifest.scenes;

@@ -4,12 +4,13 @@
 //! the row above; all sums are integers, so the order of joining changes nothing.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::records::Blob;
 use crate::space::PixelRect;
 
 /// What a band holds: complete blobs, and those that reach its first or last row.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelledBand {
     /// First row.
     pub row0: u64,
@@ -22,7 +23,7 @@ pub struct LabelledBand {
 }
 
 /// A blob on a band's edge, with its pixels of the first and last row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenBlob {
     /// What is known of it so far.
     pub blob: Blob,
@@ -31,7 +32,7 @@ pub struct OpenBlob {
 }
 
 /// Pixels `col0..col1` of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EdgeRun {
     /// The row, counted in the scene.
     pub row: u64,

@@ -12,4 +12,4 @@ pub use gpus::{DriverGpu, GpuList, address, driver_gpus, gpu_list};
 pub use ids::{kept, task_id};
 pub use locks::{Asked, GpuLock, LOCKS, lock_gpu};
 pub use ranges::ranges;
-pub use signals::StopRequest;
+pub use signals::{StopRequest, outlive_file_size_limit};

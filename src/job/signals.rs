@@ -1,11 +1,11 @@
 //! Requests to stop early: a scheduler's or a user's signal is noted, and the work in hand asks for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::flag::register_usize;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
+use signal_hook::flag::{register, register_usize};
 
 /// The signals that mean "stop early": Ctrl-C, `kill`, and what a scheduler sends before a job's time is up.
 const SIGNALS: [(i32, &str); 4] =
@@ -37,6 +37,16 @@ impl StopRequest {
         let number = self.signal.load(Ordering::Relaxed);
         SIGNALS.get(number.wrapping_sub(1)).map(|(_, name)| *name)
     }
+}
+
+/// From now on a write beyond the job's file-size limit fails, and names its file; the signal that the system sends
+/// with it would end the process without a word.
+///
+/// # Errors
+/// If the system refuses a handler.
+pub fn outlive_file_size_limit() -> Result<()> {
+    register(SIGXFSZ, Arc::new(AtomicBool::new(false))).context("cannot listen for SIGXFSZ")?;
+    Ok(())
 }
 
 #[cfg(test)]

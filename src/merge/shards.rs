@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::records::ShardManifest;
-use crate::scan::{MANIFEST, shards_folder};
+use crate::scan::{read_manifest, shards_folder};
 
 /// A published shard.
 pub struct PublishedShard {
@@ -64,14 +64,11 @@ fn parse(name: &str) -> Option<(usize, usize)> {
 }
 
 fn verified(folder: PathBuf, index: usize, count: usize) -> Result<PublishedShard> {
-    let path = folder.join(MANIFEST);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let manifest: ShardManifest = serde_json::from_str(&text)
-        .with_context(|| format!("{} is damaged: scan this shard again", path.display()))?;
+    let manifest = read_manifest(&folder)?;
     ensure!(
         (manifest.shard, manifest.shards) == (index, count),
         "{} says it is shard {} of {}: was the folder renamed?",
-        path.display(),
+        folder.display(),
         manifest.shard,
         manifest.shards
     );

@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::Source;
 use super::ifd::Ifd;
 use crate::geo::{GeoRef, GeoTags};
 
@@ -78,8 +79,8 @@ impl SceneHeader {
     /// # Errors
     /// If it is no TIFF, is of a kind this program does not read (named), or claims what the file
     /// does not hold.
-    pub fn read(bytes: &[u8]) -> Result<Self> {
-        let ifd = Ifd::read(bytes)?;
+    pub fn read(file: &Source) -> Result<Self> {
+        let ifd = Ifd::read(file)?;
         let bits = check_samples(&ifd)?;
         let compression = compression(&ifd)?;
         let predictor = ifd.integer(317, 1)?;
@@ -107,7 +108,7 @@ impl SceneHeader {
             Ok(georef) => (georef, None),
             Err(why) => (None, Some(format!("{why:#}"))),
         };
-        let nodata = ifd.text(42113).and_then(|text| text.parse().ok());
+        let nodata = ifd.text(42113)?.and_then(|text| text.parse().ok());
         let mut header = Self {
             rows,
             cols,
@@ -125,7 +126,7 @@ impl SceneHeader {
             georef_trouble,
             chunks: Vec::new(),
         };
-        header.chunks = header.locate(&ifd, bytes.len() as u64)?;
+        header.chunks = header.locate(&ifd, file.file_bytes())?;
         Ok(header)
     }
 
@@ -247,10 +248,10 @@ fn compression(ifd: &Ifd) -> Result<Compression> {
 
 fn geo_tags(ifd: &Ifd) -> Result<GeoTags> {
     Ok(GeoTags {
-        pixel_scale: ifd.doubles(33550),
-        tiepoints: ifd.doubles(33922),
-        transformation: ifd.doubles(34264),
+        pixel_scale: ifd.doubles(33550)?,
+        tiepoints: ifd.doubles(33922)?,
+        transformation: ifd.doubles(34264)?,
         directory: ifd.integers(34735)?,
-        doubles: ifd.doubles(34736),
+        doubles: ifd.doubles(34736)?,
     })
 }

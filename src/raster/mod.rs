@@ -1,12 +1,14 @@
 //! Scenes as files: a header checked once, then rows on demand.
 
+mod bus;
 pub mod header;
 mod ifd;
 mod mapped;
 mod samples;
+mod source;
 pub mod writer;
 
-use std::io::Cursor;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -19,14 +21,17 @@ use crate::config::InputSettings;
 use header::{CHUNK_LIMIT_BYTES, Compression, SceneHeader};
 use samples::ToInput;
 
-pub use mapped::MappedFile;
+use source::Cursor;
 
-type ChunkDecoder<'a> = Decoder<Cursor<&'a [u8]>>;
+pub use mapped::{FileStamp, MappedFile};
+pub use source::{Io, Source};
 
-/// A scene's file, mapped, its header checked.
+type ChunkDecoder<'a> = Decoder<Cursor<'a>>;
+
+/// A scene's file, open, its header checked.
 #[derive(Debug)]
 pub struct MappedScene {
-    file: MappedFile,
+    file: Source,
     header: SceneHeader,
     to_input: ToInput,
     /// The chunk unpacked last, where chunks are so tall that the next rows will want it again.
@@ -38,10 +43,12 @@ pub struct MappedScene {
 pub struct Rows {
     scene: Arc<MappedScene>,
     range: Range<u64>,
-    /// `None`: the file holds just these bytes, and they are read from the map.
+    /// `None`: the file holds just these bytes, and is mapped.
     decoded: Option<Vec<u8>>,
 }
 
+/// Most pixels of the rows asked for at a time, so that a header's claim never takes all memory.
+const ROWS_LIMIT_PX: u64 = 512 << 20;
 /// Pixels up to which a plain copy is faster than handing it to other threads.
 const SMALL_PX: usize = 1 << 18;
 /// Chunks of at least this many rows are kept for the next call.
@@ -53,8 +60,16 @@ impl MappedScene {
     /// # Errors
     /// If the file cannot be read, or is not a scene this program reads; the message says why.
     pub fn open(path: &Path, input: InputSettings) -> Result<Arc<Self>> {
-        let file = MappedFile::open(path)?;
-        let header = SceneHeader::read(file.bytes()).with_context(|| path.display().to_string())?;
+        Self::open_by(path, input, Io::Auto)
+    }
+
+    /// As [`Self::open`], read as `io` says.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_by(path: &Path, input: InputSettings, io: Io) -> Result<Arc<Self>> {
+        let file = Source::open(path, io)?;
+        let header = SceneHeader::read(&file).with_context(|| path.display().to_string())?;
         let to_input = ToInput::new(&header, input);
         Ok(Arc::new(Self { file, header, to_input, tall: Mutex::new(None) }))
     }
@@ -62,6 +77,11 @@ impl MappedScene {
     /// What the header says.
     pub fn header(&self) -> &SceneHeader {
         &self.header
+    }
+
+    /// What the file was when it was opened.
+    pub fn stamp(&self) -> FileStamp {
+        self.file.stamp()
     }
 
     /// # Errors
@@ -74,22 +94,29 @@ impl MappedScene {
     /// else unpacked.
     ///
     /// # Errors
-    /// If `range` is not within the scene, or a chunk cannot be unpacked; the message names it.
+    /// If `range` is not within the scene or too large, or a chunk cannot be unpacked; the message names it.
     pub fn rows(self: &Arc<Self>, range: Range<u64>) -> Result<Rows> {
+        let cols = self.header.cols;
         ensure!(
             range.start <= range.end && range.end <= self.header.rows,
             "rows {range:?} of a scene of {} rows",
             self.header.rows
         );
+        ensure!(
+            (range.end - range.start).checked_mul(cols).is_some_and(|px| px <= ROWS_LIMIT_PX),
+            "{} rows of {cols} columns at a time are more than {} Mpx: take fewer with --band-rows",
+            range.end - range.start,
+            ROWS_LIMIT_PX >> 20
+        );
         let decoded = if self.is_direct() {
             for strip in self.chunk_rows_of(&range) {
                 let (start, length) = self.header.chunks[strip as usize];
-                self.file.prefetch(start as usize, length as usize);
+                self.file.prefetch(start, length);
             }
             None
         } else {
             Some(
-                self.decode(&range, 0..self.header.cols)
+                self.decode(&range, 0..cols)
                     .with_context(|| format!("cannot unpack {}", self.file.path().display()))?,
             )
         };
@@ -118,7 +145,9 @@ impl MappedScene {
     /// Whether rows are read from the map without a copy.
     pub fn is_direct(&self) -> bool {
         let header = &self.header;
-        header.compression == Compression::None && !header.tiled && self.to_input.is_identity()
+        let as_stored =
+            header.compression == Compression::None && !header.tiled && self.to_input.is_identity();
+        as_stored && self.file.mapped().is_some()
     }
 
     fn chunk_rows_of(&self, range: &Range<u64>) -> Range<u64> {
@@ -173,15 +202,22 @@ impl MappedScene {
             let width = (col1 - col0) as usize;
             let (first, last) = (col0.max(cols.start), col1.min(cols.end));
             let lines = (rows.end - rows.start) as usize;
+            let to = (first - cols.start) as usize;
+            let count = (last - first) as usize;
             let mut place = |samples: &[u8], stride: usize| {
                 for line in 0..lines {
                     let from = (skipped + line) * stride + (first - col0) as usize * sample_bytes;
-                    let to = line * out_cols + (first - cols.start) as usize;
-                    self.to_input.convert(&samples[from..], &mut out[to..to + (last - first) as usize]);
+                    let to = line * out_cols + to;
+                    self.to_input.convert(&samples[from..], &mut out[to..to + count]);
                 }
             };
             if header.compression == Compression::None {
-                place(self.stored(index), wide as usize * sample_bytes);
+                let stride = wide as usize * sample_bytes;
+                for (line, out) in out.chunks_exact_mut(out_cols).enumerate() {
+                    let from = (skipped + line) * stride + (first - col0) as usize * sample_bytes;
+                    let samples = self.stored(index, from as u64, (count * sample_bytes) as u64)?;
+                    self.to_input.convert(&samples, &mut out[to..to + count]);
+                }
             } else if header.chunk_rows >= TALL_ROWS {
                 let mut tall = self.tall.lock().map_err(|_| anyhow!("another thread failed"))?;
                 if tall.as_ref().is_none_or(|(kept, _)| *kept != index) {
@@ -197,10 +233,11 @@ impl MappedScene {
         Ok(())
     }
 
-    /// The bytes of a chunk as they stand in the file.
-    fn stored(&self, index: u64) -> &[u8] {
+    /// `len` bytes of a chunk from its byte `from`, as they stand in the file.
+    fn stored(&self, index: u64, from: u64, len: u64) -> Result<Cow<'_, [u8]>> {
         let (start, length) = self.header.chunks[index as usize];
-        &self.file.bytes()[start as usize..(start + length) as usize]
+        ensure!(from + len <= length, "chunk {index} has {length} bytes, not {from} and {len} more");
+        self.file.bytes(start + from, len)
     }
 
     /// A packed chunk's samples, in this machine's byte order, clipped to the scene's columns and rows.
@@ -243,7 +280,7 @@ impl MappedScene {
         limits.intermediate_buffer_size = CHUNK_LIMIT_BYTES as usize;
         // The lists of chunks have been held against the file's length already.
         limits.ifd_value_size = limits.ifd_value_size.max(self.header.chunks.len() * 16);
-        Ok(Decoder::new(Cursor::new(self.file.bytes()))?.with_limits(limits))
+        Ok(Decoder::new(Cursor::new(&self.file))?.with_limits(limits))
     }
 }
 
@@ -260,8 +297,9 @@ impl Rows {
             return &decoded[(row - self.range.start) as usize * cols..][..cols];
         }
         let strip = row / header.chunk_rows;
-        let within = (row - strip * header.chunk_rows) as usize * cols;
-        &self.scene.stored(strip)[within..within + cols]
+        let (start, _) = header.chunks[strip as usize];
+        let from = (start + (row - strip * header.chunk_rows) * header.cols) as usize;
+        &self.scene.file.mapped().unwrap_or_default()[from..from + cols]
     }
 
     /// The rows these are.

@@ -1,8 +1,10 @@
 //! A band through the network: windows filled, segmented, their cores kept.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::detect::{Segmenter, WindowBatch};
+use crate::fault::Stopped;
+use crate::job::StopRequest;
 use crate::raster::Rows;
 use crate::space::PixelRect;
 use crate::tile::TileGrid;
@@ -37,8 +39,15 @@ impl<'a> BandInference<'a> {
     /// Runs the windows of rows `row0..row1` whose cores hold data; `rows` has the band and its halo.
     ///
     /// # Errors
-    /// If the device fails.
-    pub fn run(&mut self, row0: u64, row1: u64, cols: u64, rows: &Rows) -> Result<ProbBand> {
+    /// If the device fails, or [`Stopped`] before the next batch of windows once `stop` was asked.
+    pub fn run(
+        &mut self,
+        row0: u64,
+        row1: u64,
+        cols: u64,
+        rows: &Rows,
+        stop: &StopRequest,
+    ) -> Result<ProbBand> {
         let mut band =
             ProbBand { probabilities: vec![0; ((row1 - row0) * cols) as usize], windows: 0, computed_px: 0 };
         let grid = self.grid;
@@ -49,6 +58,7 @@ impl<'a> BandInference<'a> {
             self.fill(&core, cols, rows);
             self.cores.push(core);
             if self.cores.len() == self.batch.capacity() {
+                ensure!(stop.asked().is_none(), Stopped);
                 self.flush(row0, cols, rows, &mut band)?;
             }
         }

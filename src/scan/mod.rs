@@ -4,25 +4,31 @@
 //! Only what would fail every scene ends the shard.
 
 mod infer;
+mod journal;
+mod manifest;
 mod pipeline;
 mod publish;
 mod visit;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::config::Settings;
 use crate::detect::Segmenter;
-use crate::fault::WrongUsage;
+use crate::fault::{Stopped, WrongUsage};
+use crate::job::StopRequest;
 use crate::plan::{SceneList, plan};
+use crate::raster::Io;
 use crate::records::{RunIds, Shard, ShardManifest};
-use crate::timing::{PeakMemory, host_name};
+use crate::timing::{PeakMemory, ShardClock, host_name};
 
+pub use manifest::read as read_manifest;
 pub use pipeline::level;
-pub use publish::{MANIFEST, shard_folder};
+pub use publish::shard_folder;
 pub use visit::{BandView, visit_scene};
+
+use journal::Journal;
 
 /// What every shard of a run shares.
 pub struct ScanJob {
@@ -36,6 +42,10 @@ pub struct ScanJob {
     pub settings: Settings,
     /// blake3 of the weights; empty without a network.
     pub weights_id: String,
+    /// How scenes are read.
+    pub io: Io,
+    /// Asked between windows.
+    pub stop: StopRequest,
     /// Whether every pixel is held against the list's masks.
     pub masks: bool,
     /// The command line, for the manifest.
@@ -52,6 +62,15 @@ pub enum Event {
         /// All pixels, no-data included.
         pixels: u64,
     },
+    /// An earlier task finished some of its bands.
+    GoesOn {
+        /// How many.
+        bands: usize,
+        /// Of how many.
+        of: usize,
+        /// All their pixels, no-data included.
+        pixels: u64,
+    },
     /// A band of so many pixels is done, or given up.
     Band {
         /// All pixels, no-data included.
@@ -64,6 +83,15 @@ pub enum Event {
         /// The whole chain.
         why: String,
     },
+}
+
+/// How the work on a shard ended.
+#[derive(Clone, Debug)]
+pub enum Scanned {
+    /// It is published.
+    Done(Box<ShardSummary>),
+    /// A signal asked to stop: what is finished is kept, and the same work goes on from there.
+    Stopped,
 }
 
 /// What a shard came to.
@@ -103,7 +131,7 @@ impl ScanJob {
         if !folder.exists() {
             return Ok(None);
         }
-        let manifest = publish::read_manifest(&folder)?;
+        let manifest = read_manifest(&folder)?;
         let (mine, theirs) = (self.ids(), &manifest.ids);
         let pairs = [
             ("scene list", &mine.scene_list, &theirs.scene_list),
@@ -125,29 +153,48 @@ impl ScanJob {
     }
 }
 
-/// Scans shard `index` and publishes its folder; nothing is done where it is finished already.
+/// Scans shard `index` and publishes its folder; nothing is done where it is finished already, and bands that an
+/// earlier task finished are not scanned again.
 ///
 /// # Errors
-/// If the folder cannot be written, other results stand in its place, or the device is lost. Any other
-/// failure is a scene's own: it goes into the manifest.
+/// If the folder cannot be written, other results stand in its place, another task keeps working on it, or the
+/// device is lost. Any other failure is a scene's own: it goes into the manifest.
 pub fn scan_shard(
     job: &ScanJob,
     index: usize,
     segmenter: &mut dyn Segmenter,
     watch: &(dyn Fn(Event) + Sync),
-) -> Result<ShardSummary> {
+) -> Result<Scanned> {
     if let Some(manifest) = job.finished(index)? {
-        return Ok(ShardSummary { manifest, was_done: true, stage_seconds: Vec::new() });
+        return Ok(Scanned::before(manifest));
     }
     let shard =
         job.plan().into_iter().nth(index).ok_or_else(|| {
             WrongUsage(format!("shard {index} of {} shards: they count from 0", job.shards))
         })?;
-    let began = Instant::now();
+    let mut journal = Journal::open(job, index)?;
+    // The task that this one waited for may have finished it.
+    if let Some(manifest) = job.finished(index)? {
+        journal.remove()?;
+        return Ok(Scanned::before(manifest));
+    }
     let memory = PeakMemory::default();
-    let (host, device) = (host_name(), segmenter.device());
-    let found = pipeline::run(job, &shard, segmenter, watch, &memory, began)?;
-    publish::publish(job, &shard, found, &publish::Where { host, device }, &memory, began)
+    let clock = ShardClock::start(journal.spent_s());
+    let work = pipeline::Work { job, watch, memory: &memory, clock };
+    let found = match pipeline::run(work, &shard, segmenter, &mut journal) {
+        Err(why) if why.is::<Stopped>() => return Ok(Scanned::Stopped),
+        found => found?,
+    };
+    let place = publish::Where { host: host_name(), device: segmenter.device() };
+    let summary = publish::publish(work, &shard, found, &place, &journal)?;
+    journal.remove()?;
+    Ok(Scanned::Done(Box::new(summary)))
+}
+
+impl Scanned {
+    fn before(manifest: ShardManifest) -> Self {
+        Self::Done(Box::new(ShardSummary { manifest, was_done: true, stage_seconds: Vec::new() }))
+    }
 }
 
 /// Where a run's shards are.

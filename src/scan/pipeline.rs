@@ -1,28 +1,28 @@
 //! Reading, inference and measuring at once: two threads beside the caller, joined by short queues.
 //!
 //! Each band goes through its stages one after the other; neighbouring bands are in different stages at
-//! the same time. An error travels with its scene.
+//! the same time. An error travels with its scene. A band that is finished is kept in the journal at once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::infer::{BandInference, ProbBand};
+use super::journal::{BandRecord, Journal};
 use super::{Event, PeakMemory, ScanJob};
 use crate::config::InputSettings;
 use crate::detect::Segmenter;
 use crate::detect::components::{LabelledBand, label_band};
-use crate::fault::DeviceLost;
+use crate::fault::{DeviceLost, Stopped, guarded};
 use crate::geo::GeoRef;
 use crate::raster::{MappedScene, Rows};
 use crate::records::{Band, PixelError, Shard};
 use crate::space::ScenePx;
 use crate::tile::TileGrid;
-use crate::timing::BandClock;
+use crate::timing::{BandClock, ShardClock, Stage};
 
 /// Bands that may wait between two stages.
 const QUEUE: usize = 1;
@@ -58,7 +58,7 @@ pub struct Findings {
     /// By index into the scene list.
     pub scenes: BTreeMap<usize, SceneFindings>,
     /// Scene index, first row, stages.
-    pub clocks: Vec<(usize, u64, BandClock)>,
+    pub clocks: Vec<(usize, u64, Vec<Stage>)>,
 }
 
 struct Read {
@@ -90,33 +90,109 @@ struct Inferred {
     content: Result<(BandRows, ProbBand)>,
 }
 
-/// Runs the bands of `shard`.
+/// What the threads of a shard share.
+#[derive(Clone, Copy)]
+pub struct Work<'a> {
+    /// The run.
+    pub job: &'a ScanJob,
+    /// What is told of it.
+    pub watch: &'a (dyn Fn(Event) + Sync),
+    /// How much it takes.
+    pub memory: &'a PeakMemory,
+    /// Its time.
+    pub clock: ShardClock,
+}
+
+/// Runs those bands of `shard` that are not in `journal` yet.
 ///
 /// # Errors
-/// If the device is lost; everything else is a scene's own failure.
+/// [`Stopped`] on request, with all finished bands kept; if the device is lost, or a band cannot be kept.
+/// Everything else is a scene's own failure.
 pub fn run(
-    job: &ScanJob,
+    work: Work,
     shard: &Shard,
     segmenter: &mut dyn Segmenter,
-    watch: &(dyn Fn(Event) + Sync),
-    memory: &PeakMemory,
-    began: Instant,
+    journal: &mut Journal,
 ) -> Result<Findings> {
-    let scan = &job.settings.scan;
+    let scan = &work.job.settings.scan;
     let grid = TileGrid { window_px: scan.window_px, halo_px: segmenter.halo_px() };
-    watch(Event::Begun { pixels: crate::plan::shard_pixels(&job.scenes.records, shard) });
-    let level = level(scan.probability);
+    (work.watch)(Event::Begun { pixels: crate::plan::shard_pixels(&work.job.scenes.records, shard) });
+    let (mut findings, bands) = take_kept(work, shard, journal);
     std::thread::scope(|scope| {
         let (to_infer, inferring) = sync_channel(QUEUE);
         let (to_label, labelling) = sync_channel(QUEUE);
-        scope.spawn(move || read(job, shard, grid.halo_px, began, &to_infer));
-        let labeller = scope.spawn(move || label(job, labelling, level, watch, memory));
+        let reader = scope.spawn(move || read(work, &bands, grid.halo_px, &to_infer));
+        let findings = &mut findings;
+        let labeller = scope.spawn(move || label(work, labelling, findings, journal));
         let inference = BandInference::new(segmenter, grid, scan.batch);
-        let lost = infer(job, inference, &inferring, &to_label);
+        let inferred = infer(work.job, inference, &inferring, &to_label);
         drop((inferring, to_label));
-        let findings = labeller.join().map_err(|_| anyhow!("the measuring thread failed"))?;
-        lost.map(|()| findings)
-    })
+        reader.join().map_err(|_| anyhow!("the reading thread failed"))?;
+        labeller.join().map_err(|_| anyhow!("the measuring thread failed"))??;
+        inferred
+    })?;
+    Ok(findings)
+}
+
+/// What earlier tasks finished, where the scene is still the same file, and the bands that are left.
+fn take_kept(work: Work, shard: &Shard, journal: &mut Journal) -> (Findings, Vec<Band>) {
+    let mut kept: BTreeMap<Band, BandRecord> =
+        std::mem::take(&mut journal.kept).into_iter().map(|record| (record.band, record)).collect();
+    let (mut findings, mut left) = (Findings::default(), Vec::new());
+    let mut opened: Option<(usize, Option<Arc<MappedScene>>)> = None;
+    for &band in &shard.bands {
+        let Some(record) = kept.remove(&band) else {
+            left.push(band);
+            continue;
+        };
+        if opened.as_ref().is_none_or(|(scene, _)| *scene != band.scene) {
+            opened = Some((band.scene, open(work.job, band.scene).ok().map(|opened| opened.scene)));
+        }
+        match opened
+            .as_ref()
+            .and_then(|(_, scene)| scene.clone())
+            .filter(|scene| scene.stamp() == record.file)
+        {
+            Some(scene) => findings.take(&scene, record),
+            None => left.push(band),
+        }
+    }
+    if !findings.clocks.is_empty() {
+        let pixels = findings.scenes.values().map(|scene| scene.pixels).sum();
+        (work.watch)(Event::GoesOn { bands: findings.clocks.len(), of: shard.bands.len(), pixels });
+    }
+    (findings, left)
+}
+
+impl Findings {
+    /// Takes in a finished band of `scene`.
+    fn take(&mut self, scene: &Arc<MappedScene>, record: BandRecord) {
+        let BandRecord { band, valid_px, computed_px, pixel_error, found, stages, .. } = record;
+        let cols = scene.header().cols;
+        let of_scene = self.begin(band, cols);
+        of_scene.valid_px += valid_px;
+        of_scene.computed_px += computed_px;
+        of_scene.georef = scene.header().georef;
+        if let Some(georef) = &of_scene.georef {
+            let centre = ScenePx { row: (band.row0 + band.row1) as f64 / 2.0, col: cols as f64 / 2.0 };
+            *of_scene.valid_m2.get_or_insert(0.0) += valid_px as f64 * georef.pixel_area_m2(centre);
+        }
+        if let Some(error) = pixel_error {
+            let sum = of_scene.pixel_error.get_or_insert_default();
+            *sum = sum.plus(&error);
+        }
+        of_scene.file = Some(Arc::clone(scene));
+        of_scene.bands.push(found);
+        self.clocks.push((band.scene, band.row0, stages));
+    }
+
+    /// Counts a band's pixels to its scene.
+    fn begin(&mut self, band: Band, cols: u64) -> &mut SceneFindings {
+        let scene = self.scenes.entry(band.scene).or_default();
+        scene.pixels += (band.row1 - band.row0) * cols;
+        scene.rows.push((band.row0, band.row1));
+        scene
+    }
 }
 
 /// The lowest of 0..=255 that counts as `probability` or more, rounding as the network's answer is.
@@ -124,12 +200,12 @@ pub fn level(probability: f64) -> u8 {
     ((probability * 255.0 + 0.5) as u8).max(1)
 }
 
-fn read(job: &ScanJob, shard: &Shard, halo_px: u32, began: Instant, next: &SyncSender<Read>) {
+fn read(work: Work, bands: &[Band], halo_px: u32, next: &SyncSender<Read>) {
     let mut opened: Option<(usize, Result<Opened, String>)> = None;
-    for &band in &shard.bands {
-        let mut clock = BandClock::start(began);
+    for &band in bands {
+        let mut clock = BandClock::start(work.clock);
         if opened.as_ref().is_none_or(|(scene, _)| *scene != band.scene) {
-            opened = Some((band.scene, open(job, band.scene).map_err(|why| format!("{why:#}"))));
+            opened = Some((band.scene, open(work.job, band.scene).map_err(|why| format!("{why:#}"))));
             clock.stage("open", 0, 0, 0);
         }
         let content = match &opened {
@@ -152,7 +228,7 @@ fn read(job: &ScanJob, shard: &Shard, halo_px: u32, began: Instant, next: &SyncS
 
 fn open(job: &ScanJob, index: usize) -> Result<Opened> {
     let record = &job.scenes.records[index];
-    let scene = MappedScene::open(&job.scenes.path(record), job.settings.input)?;
+    let scene = MappedScene::open_by(&job.scenes.path(record), job.settings.input, job.io)?;
     let header = scene.header();
     ensure!(
         (header.rows, header.cols) == (record.rows, record.cols),
@@ -205,12 +281,13 @@ fn infer(
         clock.stage("wait", 0, 0, 0);
         let cols = job.scenes.records[band.scene].cols;
         let content = content.and_then(|read| {
-            let answer = inference.run(band.row0, band.row1, cols, &read.rows)?;
+            let run = || inference.run(band.row0, band.row1, cols, &read.rows, &job.stop);
+            let answer = guarded(run)?;
             clock.stage("infer", 0, answer.computed_px, answer.windows);
             Ok((read, answer))
         });
         if let Err(why) = &content
-            && why.is::<DeviceLost>()
+            && (why.is::<DeviceLost>() || why.is::<Stopped>())
         {
             return content.map(drop);
         }
@@ -222,57 +299,69 @@ fn infer(
 }
 
 fn label(
-    job: &ScanJob,
+    work: Work,
     bands: Receiver<Inferred>,
-    level: u8,
-    watch: &(dyn Fn(Event) + Sync),
-    memory: &PeakMemory,
-) -> Findings {
-    let mut findings = Findings::default();
+    findings: &mut Findings,
+    journal: &mut Journal,
+) -> Result<()> {
     for Inferred { band, mut clock, content } in bands {
-        let record = &job.scenes.records[band.scene];
         clock.stage("wait", 0, 0, 0);
-        let scene = findings.scenes.entry(band.scene).or_default();
-        let pixels = (band.row1 - band.row0) * record.cols;
-        scene.pixels += pixels;
-        scene.rows.push((band.row0, band.row1));
+        let record = &work.job.scenes.records[band.scene];
+        let content = content.and_then(|(read, answer)| measure(work.job, band, &mut clock, &read, &answer));
         match content.with_context(|| format!("rows {} to {}", band.row0, band.row1)) {
-            Ok((read, answer)) => {
-                scene.valid_px += read.valid_px;
-                scene.computed_px += answer.computed_px;
-                scene.georef = read.scene.header().georef;
-                if let Some(georef) = &scene.georef {
-                    let centre =
-                        ScenePx { row: (band.row0 + band.row1) as f64 / 2.0, col: record.cols as f64 / 2.0 };
-                    *scene.valid_m2.get_or_insert(0.0) += read.valid_px as f64 * georef.pixel_area_m2(centre);
-                }
-                if let Some(mask) = &read.mask {
-                    let error = scene.pixel_error.get_or_insert_default();
-                    hold_against(mask, &read.rows, band, &answer.probabilities, error);
-                }
-                scene.file = Some(read.scene);
-                scene.bands.push(label_band(band.row0, record.cols as usize, &answer.probabilities, level));
-                clock.stage("label", 0, pixels, 0);
+            Ok((scene, mut finished)) => {
+                finished.stages = clock.stages;
+                journal.keep(finished.clone())?;
+                findings.take(&scene, finished);
             }
             Err(why) => {
-                let why = format!("{why:#}");
+                let scene = findings.begin(band, record.cols);
                 if scene.failed.is_none() {
-                    watch(Event::Failed { scene: record.file_name.clone(), why: why.clone() });
-                    scene.failed = Some(why);
+                    let why = format!("{why:#}");
+                    scene.failed = Some(why.clone());
+                    (work.watch)(Event::Failed { scene: record.file_name.clone(), why });
                 }
+                findings.clocks.push((band.scene, band.row0, clock.stages));
             }
         }
-        findings.clocks.push((band.scene, band.row0, clock));
-        memory.sample();
-        watch(Event::Band { pixels });
+        (work.watch)(Event::Band { pixels: (band.row1 - band.row0) * record.cols });
+        work.memory.sample();
     }
-    findings
+    Ok(())
 }
 
-/// Adds a band's squared error against its mask.
-fn hold_against(mask: &Rows, rows: &Rows, band: Band, probabilities: &[u8], error: &mut PixelError) {
+/// What a band holds; its scene must still be the file that was opened.
+fn measure(
+    job: &ScanJob,
+    band: Band,
+    clock: &mut BandClock,
+    read: &BandRows,
+    answer: &ProbBand,
+) -> Result<(Arc<MappedScene>, BandRecord)> {
+    let (scan, cols) = (&job.settings.scan, job.scenes.records[band.scene].cols);
+    let mut found = label_band(band.row0, cols as usize, &answer.probabilities, level(scan.probability));
+    found.closed.retain(|blob| blob.counts(scan.min_area_px, scan.min_score));
+    let pixel_error = read.mask.as_ref().map(|mask| error(mask, &read.rows, band, &answer.probabilities));
+    read.scene.unchanged()?;
+    clock.stage("label", 0, (band.row1 - band.row0) * cols, 0);
+    let record = BandRecord {
+        band,
+        file: read.scene.stamp(),
+        valid_px: read.valid_px,
+        computed_px: answer.computed_px,
+        pixel_error,
+        found,
+        stages: Vec::new(),
+    };
+    Ok((Arc::clone(&read.scene), record))
+}
+
+/// A band's squared error against its mask.
+fn error(mask: &Rows, rows: &Rows, band: Band, probabilities: &[u8]) -> PixelError {
     let cols = probabilities.len() / (band.row1 - band.row0) as usize;
+    let mut error = PixelError::default();
     for (row, line) in (band.row0..band.row1).zip(probabilities.chunks_exact(cols)) {
         error.add_row(rows.row(row), mask.row(row), line);
     }
+    error
 }

@@ -2,19 +2,16 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::pipeline::{Findings, SceneFindings};
-use super::{PeakMemory, ScanJob, ShardSummary, shards_folder};
+use super::journal::Journal;
+use super::pipeline::{Findings, SceneFindings, Work};
+use super::{ScanJob, ShardSummary, manifest, shards_folder};
 use crate::detect::stitch::stitch;
 use crate::records::{BlobRow, SceneOutcome, SeamRow, Shard, ShardManifest, TimingRow};
-use crate::table::{BLOB_HEADER, SEAM_HEADER, TIMING_HEADER, write_rows, write_whole};
+use crate::table::{BLOB_HEADER, SEAM_HEADER, TIMING_HEADER, csv_bytes, write_whole};
 use crate::timing::BandClock;
-
-/// The file that says what a shard is.
-pub const MANIFEST: &str = "shard.json";
 
 /// The machine and what the network ran on.
 pub struct Where {
@@ -29,51 +26,65 @@ pub fn shard_folder(out: &Path, index: usize, count: usize) -> PathBuf {
     shards_folder(out).join(format!("shard-{index:05}-of-{count:05}"))
 }
 
-/// # Errors
-/// If the folder has no readable manifest.
-pub fn read_manifest(folder: &Path) -> Result<ShardManifest> {
-    let path = folder.join(MANIFEST);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
-}
-
 /// Writes what was found and renames it into place.
 ///
 /// # Errors
 /// If a file cannot be written; nothing then stands under the shard's name.
 pub fn publish(
-    job: &ScanJob,
+    work: Work,
     shard: &Shard,
     mut found: Findings,
     place: &Where,
-    memory: &PeakMemory,
-    began: Instant,
+    journal: &Journal,
 ) -> Result<ShardSummary> {
+    let job = work.job;
     let folder = shard_folder(&job.out, shard.index, job.shards);
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let aside = shards_folder(&job.out).join(format!(".{name}.{}.part", std::process::id()));
-    fs::create_dir_all(&aside).with_context(|| format!("cannot make {}", aside.display()))?;
+    let aside = journal.aside()?;
     let written = || -> Result<ShardSummary> {
-        let mut clock = BandClock::start(began);
+        let mut clock = BandClock::start(work.clock);
         for scene in found.scenes.values_mut() {
             look_again(scene);
         }
         let (blobs, seams) = rows(job, &mut found);
-        write_rows(&aside.join("impacts.csv"), &BLOB_HEADER, &blobs)?;
-        write_rows(&aside.join("seams.csv"), &SEAM_HEADER, &seams)?;
-        write_whole(&aside.join("settings.toml"), toml::to_string(&job.settings)?.as_bytes())?;
+        let mut files = Files { folder: &aside, written: Vec::new() };
+        files.write("impacts.csv", &csv_bytes(&BLOB_HEADER, &blobs)?)?;
+        files.write("seams.csv", &csv_bytes(&SEAM_HEADER, &seams)?)?;
+        files.write("settings.toml", toml::to_string(&job.settings)?.as_bytes())?;
         clock.stage("write", 0, 0, 0);
         let timing = timing(job, shard, &found, &clock, place);
-        write_rows(&aside.join("timing.csv"), &TIMING_HEADER, &timing)?;
-        memory.sample();
-        let manifest = manifest(job, shard, found, place, memory, began, &aside)?;
-        write_whole(&aside.join(MANIFEST), serde_json::to_string_pretty(&manifest)?.as_bytes())?;
+        files.write("timing.csv", &csv_bytes(&TIMING_HEADER, &timing)?)?;
+        work.memory.sample();
+        let mut manifest = describe(work, shard, found, place, files.written);
+        manifest.tasks = journal.tasks + 1;
+        manifest::write(&aside, &mut manifest)?;
         sync(&aside)?;
         fs::rename(&aside, &folder).with_context(|| format!("cannot rename to {}", folder.display()))?;
         sync(&shards_folder(&job.out))?;
         Ok(ShardSummary { manifest, was_done: false, stage_seconds: add_up(&timing) })
     };
-    written().inspect_err(|_| drop(fs::remove_dir_all(&aside)))
+    let ended = written();
+    if ended.is_err() {
+        drop(fs::remove_dir_all(&aside));
+        // Where the file system has no locks, a second task of this index may have been faster.
+        if let Ok(Some(manifest)) = job.finished(shard.index) {
+            return Ok(ShardSummary { manifest, was_done: true, stage_seconds: Vec::new() });
+        }
+    }
+    ended
+}
+
+/// Files of a shard and the hash of what was meant to be in each: a write that the system lied about is found.
+struct Files<'a> {
+    folder: &'a Path,
+    written: Vec<(String, String)>,
+}
+
+impl Files<'_> {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        write_whole(&self.folder.join(name), bytes)?;
+        self.written.push((name.to_owned(), blake3::hash(bytes).to_hex().to_string()));
+        Ok(())
+    }
 }
 
 fn sync(folder: &Path) -> Result<()> {
@@ -128,7 +139,7 @@ fn timing(
         shard: shard.index,
         scene: scene.to_owned(),
         band,
-        stage: stage.name.to_owned(),
+        stage: stage.name.to_string(),
         start_s: stage.start_s,
         seconds: stage.seconds,
         bytes: stage.bytes,
@@ -140,7 +151,7 @@ fn timing(
     let mut rows = Vec::new();
     for (scene, band, clock) in &found.clocks {
         let name = &job.scenes.records[*scene].file_name;
-        rows.extend(clock.stages.iter().map(|stage| row(name, *band, stage)));
+        rows.extend(clock.iter().map(|stage| row(name, *band, stage)));
     }
     rows.extend(write.stages.iter().map(|stage| row("", 0, stage)));
     rows
@@ -157,20 +168,14 @@ fn add_up(rows: &[TimingRow]) -> Vec<(String, f64)> {
     sums
 }
 
-fn manifest(
-    job: &ScanJob,
+fn describe(
+    work: Work,
     shard: &Shard,
     found: Findings,
     place: &Where,
-    memory: &PeakMemory,
-    began: Instant,
-    folder: &Path,
-) -> Result<ShardManifest> {
-    let mut files = Vec::new();
-    for name in ["impacts.csv", "seams.csv", "settings.toml", "timing.csv"] {
-        let bytes = fs::read(folder.join(name))?;
-        files.push((name.to_owned(), blake3::hash(&bytes).to_hex().to_string()));
-    }
+    files: Vec<(String, String)>,
+) -> ShardManifest {
+    let job = work.job;
     let outcome = |(index, scene): (usize, SceneFindings)| SceneOutcome {
         scene: job.scenes.records[index].file_name.clone(),
         file: std::path::absolute(job.scenes.path(&job.scenes.records[index])).ok(),
@@ -183,7 +188,7 @@ fn manifest(
         georef: scene.georef,
         pixel_error: scene.pixel_error,
     };
-    Ok(ShardManifest {
+    ShardManifest {
         shard: shard.index,
         shards: job.shards,
         ids: job.ids(),
@@ -194,9 +199,11 @@ fn manifest(
         threads: rayon::current_num_threads(),
         scheduler: job.scheduler.clone(),
         command: job.command.clone(),
-        seconds: began.elapsed().as_secs_f64(),
-        peak_rss_anon_bytes: memory.bytes(),
+        seconds: work.clock.seconds(),
+        tasks: 1,
+        peak_rss_anon_bytes: work.memory.bytes(),
         scenes: found.scenes.into_iter().map(outcome).collect(),
         files,
-    })
+        seal: String::new(),
+    }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::infer::BandInference;
 use crate::config::Settings;
 use crate::detect::Segmenter;
+use crate::job::StopRequest;
 use crate::raster::{MappedScene, Rows};
 use crate::tile::TileGrid;
 
@@ -37,12 +38,13 @@ pub fn visit_scene(
     let (halo, core) = (u64::from(grid.halo_px), u64::from(settings.core_px()));
     let (all, cols) = (scene.header().rows, scene.header().cols);
     let band_rows = scan.band_rows.div_ceil(core).max(1) * core;
+    let never = StopRequest::default();
     let mut inference = BandInference::new(segmenter, grid, scan.batch);
     for row0 in (0..all).step_by(band_rows as usize) {
         let row1 = (row0 + band_rows).min(all);
         let place = || format!("rows {row0} to {row1}");
         let rows = scene.rows(row0.saturating_sub(halo)..(row1 + halo).min(all)).with_context(place)?;
-        let band = inference.run(row0, row1, cols, &rows).with_context(place)?;
+        let band = inference.run(row0, row1, cols, &rows, &never).with_context(place)?;
         see(BandView { row0, row1, rows: &rows, probabilities: &band.probabilities })?;
     }
     Ok(())

@@ -30,6 +30,19 @@ pub fn write_rows<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Res
     })
 }
 
+/// `rows` as CSV, the struct's field names as header.
+///
+/// # Errors
+/// If a row cannot be written as CSV.
+pub fn csv_bytes<T: Serialize>(header: &[&str], rows: &[T]) -> Result<Vec<u8>> {
+    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    csv.write_record(header)?;
+    for row in rows {
+        csv.serialize(row)?;
+    }
+    Ok(csv.into_inner()?)
+}
+
 /// Reads a CSV whose header names the fields of `T`, in any order.
 ///
 /// # Errors

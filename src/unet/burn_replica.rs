@@ -12,10 +12,11 @@ use super::device::Chosen;
 use super::direct::Dropout;
 use super::layout::{BATCH_NORM_EPS, Unit, parameters, units, walk};
 use super::replica::{Place, Replica, Sums};
-use super::segment::{elu, guarded, on, same};
+use super::segment::{elu, on, same};
 use super::trainer::CropBatch;
 use crate::config::{NetworkSettings, Precision};
 use crate::fault::WrongUsage;
+use crate::fault::guarded;
 
 /// The network in training on a device of the framework.
 pub struct BurnReplica {

@@ -1,8 +1,6 @@
 //! The U-Net as a [`Segmenter`]: batch norm folded, probabilities rounded to 0..=255.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
@@ -12,7 +10,7 @@ use super::device::Chosen;
 use super::layout::walk;
 use super::weights::Weights;
 use crate::detect::{Segmenter, WindowBatch};
-use crate::fault::DeviceLost;
+use crate::fault::guarded;
 use crate::tile::{halo_px, multiple_px};
 
 /// The network on one device, ready to run.
@@ -102,19 +100,4 @@ pub(super) fn same(padding: usize) -> ConvOptions<2> {
 /// Values as a tensor of `shape` on `device`.
 pub(super) fn on<const D: usize>(device: &Device, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-/// Runs what may panic inside the framework or the driver; the panic becomes [`DeviceLost`].
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(answer) => answer.context("the device failed"),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("panic without a message");
-            Err(DeviceLost(text.to_owned()).into())
-        }
-    }
 }

@@ -6,9 +6,6 @@ use std::process::{Command, Output};
 
 use marscan::raster::writer::StripWriter;
 
-/// Whether a scan keeps what it has and exits with 75 when a signal asks it to stop.
-pub const SCANS_STOP: bool = false;
-
 /// Stands in for a merge that does not list the scenes it has yet.
 pub fn listed(night: &Path) {
     if !night.join("scenes.csv").exists() {
@@ -18,11 +15,16 @@ pub fn listed(night: &Path) {
 
 /// Runs the program.
 pub fn marscan(args: &[&str]) -> Output {
+    marscan_command().args(args).output().unwrap()
+}
+
+/// The program, in no job array.
+pub fn marscan_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_marscan"));
     for name in ["SLURM_ARRAY_TASK_ID", "LSB_JOBINDEX", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "SGE_TASK_ID"] {
         command.env_remove(name);
     }
-    command.args(args).output().unwrap()
+    command
 }
 
 /// Runs the program and gives what it printed; fails if it failed.
@@ -66,5 +68,5 @@ pub fn has(program: &str) -> bool {
 
 /// A file's bytes.
 pub fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
-    fs::read(path).unwrap()
+    fs::read(&path).unwrap_or_else(|why| panic!("{}: {why}", path.as_ref().display()))
 }

@@ -4,7 +4,9 @@
 mod agree;
 mod bsub;
 mod cli;
+mod faults;
 mod files;
+mod fuzz;
 mod georef;
 mod golden;
 mod judge;
@@ -12,6 +14,7 @@ mod layouts;
 mod lsf;
 mod mine;
 mod prepare;
+mod processes;
 mod ranks;
 mod replicas;
 mod rooms;

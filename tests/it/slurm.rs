@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::files::{SCANS_STOP, bytes, listed, succeed, tiff};
+use crate::files::{bytes, listed, succeed, tiff};
+use crate::processes::{ended, has_a_band, is_told, processes, signal, text, until};
 
 /// A Slurm of its own, and the folder that its jobs work in; gone with all its jobs when it is dropped.
 struct Slurm {
@@ -33,10 +34,6 @@ struct Task {
 
 fn source(part: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(part)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 impl Slurm {
@@ -123,18 +120,6 @@ impl Task {
     }
 }
 
-/// Waits until `done`.
-///
-/// # Panics
-/// After `seconds`.
-fn until(seconds: u64, what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < Duration::from_secs(seconds), "{what}: not within {seconds} s");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// Draws two scenes with dark discs over every kind of edge.
 fn draw(folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
@@ -196,7 +181,7 @@ fn the_scripts_run_on_a_real_slurm() {
     after("processes of one step");
     a_night_scans_what_is_new(&slurm, &wanted);
     after("nights");
-    what_was_stopped_goes_on_to_the_same_catalogue(&slurm, &late);
+    what_was_stopped_goes_on_to_the_same_catalogue(&slurm, late);
     after("requeued, and stopped by its time limit");
 }
 
@@ -302,6 +287,8 @@ struct Late {
     wanted: Vec<u8>,
     /// Gets SIGUSR1 before its time is up, at the next tick of Slurm's clock, which has 30 s between ticks.
     timed: String,
+    /// Lets its tasks go on once they are told.
+    told: std::thread::JoinHandle<()>,
     /// Waits for it.
     merge: String,
     /// Requeued by hand.
@@ -318,61 +305,48 @@ fn submit_what_is_stopped(slurm: &Slurm) -> Late {
         "scan.sh",
         &scan("timed"),
     );
-    // Slurm's signal finds them in the middle of their work, however fast the machine is.
-    for task in processes("timed", 2).into_iter().filter(|_| SCANS_STOP) {
-        until(30, "a handler of SIGUSR1", || signals(&task, "SigCgt:"));
-        signal(&task, "STOP");
-    }
-    let merge = slurm.sbatch(&[&format!("--dependency=afterok:{timed}")], "merge.sh", &["timed"]);
+    // Slurm's signal finds them with a band done and others not, however fast the machine is.
+    let tasks = processes("timed", 2);
+    let mut busy = tasks.clone();
+    until(30, "a finished band", || {
+        busy.retain(|task| !has_a_band(&slurm.path("timed/shards"), task) || signal(task, "STOP"));
+        busy.is_empty()
+    });
+    let told = std::thread::spawn(move || {
+        for task in tasks {
+            until(60, "SIGUSR1", || is_told(&task) || ended(&task));
+            signal(&task, "CONT");
+        }
+    });
+    // `afterok` would never come true: an array keeps the 75 of a task that then ends with 0.
+    let merge = slurm.sbatch(&[&format!("--dependency=afterany:{timed}")], "merge.sh", &["timed"]);
     let requeued = slurm.sbatch(&options, "scan.sh", &scan("requeued"));
     for task in processes("requeued", 2) {
         signal(&task, "STOP");
     }
     slurm.ask("scontrol", &["requeue", &requeued]);
-    Late { wanted: alone(slurm, "network", "unet1"), timed, merge, requeued }
+    Late { wanted: alone(slurm, "network", "unet1"), timed, told, merge, requeued }
 }
 
-fn what_was_stopped_goes_on_to_the_same_catalogue(slurm: &Slurm, late: &Late) {
-    for task in if SCANS_STOP { processes("timed", 2) } else { Vec::new() } {
-        until(60, "SIGUSR1", || signals(&task, "ShdPnd:"));
-        signal(&task, "CONT");
-    }
+fn what_was_stopped_goes_on_to_the_same_catalogue(slurm: &Slurm, late: Late) {
+    late.told.join().unwrap();
     assert!(slurm.wait(&late.requeued).iter().all(|task| task.exit_code == "0:0"));
     let shard = "requeued/shards/shard-00000-of-00002";
     assert_eq!(told(slurm, shard, "SLURM_RESTART_COUNT").as_deref(), Some("1"));
     succeed(&["merge", slurm.path("requeued").to_str().unwrap()]);
     assert_eq!(bytes(slurm.path("requeued/catalogue.csv")), late.wanted);
-    assert_eq!(slurm.wait(&late.merge)[0].exit_code, "0:0");
+    let merged = &slurm.wait(&late.merge)[0];
+    assert_eq!((merged.state.as_str(), merged.exit_code.as_str()), ("COMPLETED", "0:0"));
     assert_eq!(bytes(slurm.path("timed/catalogue.csv")), late.wanted);
+    for index in ["0", "1"] {
+        let log = slurm.log(&late.timed, index);
+        assert!(
+            log.contains("stopped by SIGUSR1") && log.contains("goes on: an earlier task finished"),
+            "{log}"
+        );
+    }
     let ended = text(&bytes(slurm.path("slurm/log/ended.txt")));
     let runs = ended.lines().filter(|line| line.contains(&format!("ArrayJobId={} ", late.timed)));
     let stopped = runs.filter(|line| line.contains(" ExitCode=75:0")).count();
-    assert!(!SCANS_STOP || stopped >= 2, "both tasks stopped early: {ended}");
-}
-
-/// The numbers of the `count` running programs that scan into `out`.
-fn processes(out: &str, count: usize) -> Vec<String> {
-    let mut found = Vec::new();
-    until(30, out, || {
-        found.clear();
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let line = text(&std::fs::read(entry.path().join("cmdline")).unwrap_or_default());
-            if line.starts_with("marscan\0") && line.contains(&format!("\0{out}\0")) {
-                found.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        found.len() == count
-    });
-    found
-}
-
-/// Whether a set of signals in `/proc/PID/status` has SIGUSR1 in it.
-fn signals(process: &str, set: &str) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap_or("0").trim();
-    u64::from_str_radix(line, 16).unwrap() & (1 << 9) != 0
-}
-
-fn signal(process: &str, name: &str) {
-    assert!(Command::new("kill").args(["-s", name, process]).status().unwrap().success());
+    assert!(stopped >= 2, "both tasks stopped early: {ended}");
 }

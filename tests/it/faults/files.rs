@@ -1,0 +1,192 @@
+//! Disks that are full, refuse or lie, and files that are damaged.
+
+use std::fs;
+use std::process::Command;
+
+use super::{FAST, bytes, discs, merged, run, said, scan, strace, tampered, undisturbed};
+use crate::files::marscan_command;
+
+/// How often a run makes a system call.
+fn calls(call: &str, args: &[String]) -> usize {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-e", &format!("trace={call}"), "-o", log.path().to_str().unwrap()]);
+    let ended = command.arg(marscan_command().get_program()).args(args).output().unwrap();
+    assert!(ended.status.success(), "{}", said(&ended));
+    String::from_utf8_lossy(&bytes(log.path())).matches(&format!("{call}(")).count()
+}
+
+#[test]
+fn an_error_of_any_write_sync_or_rename_names_the_file_and_leaves_nothing_half_written() {
+    if !strace() {
+        return;
+    }
+    let folder = discs();
+    let wanted = undisturbed(folder.path(), &FAST);
+    for (call, error, says) in [
+        ("write", "ENOSPC", "No space left"),
+        ("write", "EDQUOT", "quota"),
+        ("fsync", "EIO", "Input/output error"),
+        ("rename", "EIO", "Input/output error"),
+        ("mkdir", "EACCES", "Permission denied"),
+        ("mkdir", "EROFS", "Read-only"),
+        ("ftruncate", "EIO", "Input/output error"),
+    ] {
+        let mut failed = 0;
+        let all = calls(call, &scan(folder.path(), &format!("count-{call}-{error}"), &FAST));
+        for when in 1..=all {
+            let out = format!("{call}-{error}-{when}");
+            let args = scan(folder.path(), &out, &FAST);
+            let ended = tampered(call, &format!("error={error}"), when, &args);
+            let text = said(&ended);
+            let shard = folder.path().join(&out).join("shards/shard-00000-of-00001");
+            if ended.status.success() {
+                // A line to the terminal was lost, or the folder's last sync after it was published.
+                assert!(shard.exists(), "{call} {when}: {text}");
+            } else {
+                assert_eq!(ended.status.code(), Some(1), "{call} {when}: {text}");
+                // The message itself is a write, and may be the one that was lost.
+                let told = text.contains(&out) && text.contains(says);
+                assert!(told || call == "write", "{call} {when}: {text}");
+                failed += usize::from(told);
+            }
+            if !shard.exists() {
+                let again = run(&args);
+                assert!(again.status.success(), "{call} {when}: {}", said(&again));
+            }
+            assert_eq!(merged(folder.path(), &out), wanted, "{call} {error} {when}");
+        }
+        assert!(failed > 0, "{call} {error}: none of {all} failed");
+    }
+}
+
+#[test]
+fn a_merge_that_cannot_write_leaves_the_old_catalogue() {
+    if !strace() {
+        return;
+    }
+    let folder = discs();
+    let wanted = undisturbed(folder.path(), &FAST);
+    let out = folder.path().join("undisturbed");
+    let args = ["merge".to_owned(), out.to_str().unwrap().to_owned()];
+    let mut failed = 0;
+    for (call, error) in [("write", "ENOSPC"), ("fsync", "EIO"), ("rename", "EIO")] {
+        for when in 1..=calls(call, &args) {
+            let ended = tampered(call, &format!("error={error}"), when, &args);
+            if !ended.status.success() {
+                let text = said(&ended);
+                assert!(
+                    ended.status.code() == Some(1) && text.contains("undisturbed"),
+                    "{call} {when}: {text}"
+                );
+                failed += 1;
+            }
+            assert_eq!(bytes(out.join("catalogue.csv")), wanted, "{call} {when}");
+        }
+    }
+    assert!(failed > 8, "only {failed} failed");
+    let parts =
+        fs::read_dir(&out).unwrap().flatten().filter(|f| f.file_name().to_string_lossy().ends_with("part"));
+    assert_eq!(parts.count(), 0, "leftovers");
+}
+
+#[test]
+fn a_file_size_limit_is_an_error_with_a_name() {
+    let folder = discs();
+    let args = scan(folder.path(), "out", &FAST);
+    let limited = |args: &[String]| {
+        let mut command = Command::new("bash");
+        let program = marscan_command().get_program().to_owned();
+        command.args(["-c", "ulimit -f 1; exec \"$@\"", "bash"]).arg(program).args(args).output().unwrap()
+    };
+    let ended = limited(&args);
+    let text = said(&ended);
+    assert_eq!(ended.status.code(), Some(1), "{text}");
+    assert!(text.contains("File too large") && text.contains("out"), "{text}");
+    let again = run(&args);
+    assert!(again.status.success(), "{}", said(&again));
+    assert!(merged(folder.path(), "out").len() > 100);
+}
+
+#[test]
+fn a_disk_that_is_really_full_is_an_error_and_what_is_kept_goes_on_when_there_is_room() {
+    let folder = discs();
+    let wanted = undisturbed(folder.path(), &FAST);
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=64k", "tmpfs", disk.to_str().unwrap()];
+    if !Command::new("mount").args(mount).output().is_ok_and(|ended| ended.status.success()) {
+        println!("not run: a small disk cannot be mounted here");
+        return;
+    }
+    fs::write(disk.join("filler"), vec![0; 52 << 10]).unwrap();
+    let ended = run(&scan(folder.path(), "disk", &FAST));
+    fs::remove_file(disk.join("filler")).unwrap();
+    let again = run(&scan(folder.path(), "disk", &FAST));
+    let published = merged_if(again.status, folder.path());
+    let unmounted = Command::new("umount").arg(&disk).status().unwrap();
+    let text = said(&ended);
+    assert!(
+        ended.status.code() == Some(1) && text.contains("No space left") && text.contains("disk"),
+        "{text}"
+    );
+    assert!(unmounted.success() && again.status.success(), "{}", said(&again));
+    assert_eq!(published, Some(wanted));
+}
+
+/// The catalogue, unless the scan failed: the disk must be unmounted before anything may panic.
+fn merged_if(status: std::process::ExitStatus, folder: &std::path::Path) -> Option<Vec<u8>> {
+    let out = folder.join("disk");
+    let merge = run(&["merge".into(), out.to_str()?.into()]);
+    (status.success() && merge.status.success()).then(|| fs::read(out.join("catalogue.csv")).ok())?
+}
+
+#[test]
+fn a_write_that_the_system_lies_about_is_found_at_merge() {
+    if !strace() {
+        return;
+    }
+    let folder = discs();
+    let wanted = undisturbed(folder.path(), &FAST);
+    let mut found = 0;
+    for when in 1..=calls("write", &scan(folder.path(), "count", &FAST)) {
+        let out = format!("lie-{when}");
+        // The call says that it wrote a byte, and wrote nothing.
+        let ended = tampered("write", "retval=1", when, &scan(folder.path(), &out, &FAST));
+        assert!(ended.status.success(), "{when}: {}", said(&ended));
+        let place = folder.path().join(&out);
+        let merge = run(&["merge".into(), place.to_str().unwrap().into()]);
+        if merge.status.success() {
+            assert_eq!(bytes(place.join("catalogue.csv")), wanted, "{when}");
+        } else {
+            assert!(said(&merge).contains("scan this shard again"), "{when}: {}", said(&merge));
+            found += 1;
+        }
+    }
+    assert!(found >= 4, "{found} were found; four tables and shard.json are written");
+}
+
+#[test]
+fn a_bit_turned_over_anywhere_in_a_published_shard_is_found_at_merge() {
+    let folder = discs();
+    undisturbed(folder.path(), &FAST);
+    let out = folder.path().join("undisturbed");
+    let shard = out.join("shards/shard-00000-of-00001");
+    for name in ["impacts.csv", "seams.csv", "settings.toml", "timing.csv", "shard.json"] {
+        let whole = bytes(shard.join(name));
+        for at in (0..whole.len()).step_by(whole.len().div_ceil(25)) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(shard.join(name), &damaged).unwrap();
+            let merge = run(&["merge".into(), out.to_str().unwrap().into()]);
+            let text = said(&merge);
+            assert_eq!(merge.status.code(), Some(1), "byte {at} of {name}: {text}");
+            assert!(
+                text.contains(name) && text.contains("scan this shard again"),
+                "byte {at} of {name}: {text}"
+            );
+        }
+        fs::write(shard.join(name), whole).unwrap();
+    }
+    merged(folder.path(), "undisturbed");
+}
