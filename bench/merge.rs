@@ -49,7 +49,7 @@ fn main() -> Result<()> {
 /// Merges and prints what it took.
 fn merge(out: &Path, flags: &[String]) -> Result<()> {
     let began = Instant::now();
-    let merged = run(out, options(flags)?)?;
+    let merged = run(out, &options(flags)?)?;
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "{} impacts of {} shards: {seconds:.1} s ({:.1} s of user time), {} MiB at most",

@@ -10,11 +10,10 @@ use marscan::plan::plan;
 use marscan::records::{
     Blob, BlobRow, RunIds, SceneOutcome, SceneRecord, SeamRow, Shard, ShardManifest, TimingRow,
 };
-use marscan::scan::{MANIFEST, shard_folder};
+use marscan::scan::{shard_folder, write_manifest};
 use marscan::space::{PixelRect, ScenePx};
-use marscan::table::{BLOB_HEADER, SEAM_HEADER, TIMING_HEADER};
+use marscan::table::{BLOB_HEADER, SEAM_HEADER, TIMING_HEADER, csv_bytes};
 use rayon::prelude::*;
-use serde::Serialize;
 
 /// How large a run to draw.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +97,7 @@ fn publish(out: &Path, records: &[SceneRecord], shard: &Shard, impacts: u64) -> 
     }
     let folder = shard_folder(out, shard.index, shard.count);
     let files = write_tables(&folder, &blobs, &seams, &timing)?;
-    let manifest = serde_json::to_string_pretty(&manifest(records, shard, outcomes, files))?;
-    Ok(fs::write(folder.join(MANIFEST), manifest)?)
+    write_manifest(&folder, &mut manifest(records, shard, outcomes, files))
 }
 
 /// Writes the tables and gives their names and checksums.
@@ -112,10 +110,10 @@ fn write_tables(
     fs::create_dir_all(folder)?;
     let mut files = Vec::new();
     for (name, bytes) in [
-        ("impacts.csv", table(&BLOB_HEADER, blobs)?),
-        ("seams.csv", table(&SEAM_HEADER, seams)?),
+        ("impacts.csv", csv_bytes(&BLOB_HEADER, blobs)?),
+        ("seams.csv", csv_bytes(&SEAM_HEADER, seams)?),
         ("settings.toml", b"# drawn\n".to_vec()),
-        ("timing.csv", table(&TIMING_HEADER, timing)?),
+        ("timing.csv", csv_bytes(&TIMING_HEADER, timing)?),
     ] {
         files.push((name.to_owned(), blake3::hash(&bytes).to_hex().to_string()));
         fs::write(folder.join(name), bytes)?;
@@ -237,17 +235,10 @@ fn manifest(
         seconds: 30.0,
         started_unix_s: 1.8e9,
         ended_unix_s: 1.8e9 + 30.0,
+        tasks: 1,
         peak_rss_anon_bytes: 200 << 20,
         scenes,
         files,
+        seal: String::new(),
     }
-}
-
-fn table<T: Serialize>(header: &[&str], rows: &[T]) -> Result<Vec<u8>> {
-    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-    csv.write_record(header)?;
-    for row in rows {
-        csv.serialize(row)?;
-    }
-    Ok(csv.into_inner()?)
 }

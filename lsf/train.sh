@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Trains over several hosts, one rank a GPU; built with --features mpi. Stopped or killed, the same command goes on.
-#   bsub lsf/train.sh data run --settings unet3
+# Trains on the GPUs of one host; killed or stopped at its time limit, the same command goes on from its checkpoint.
+#   DATA=data OUT=run FLAGS="--settings unet3" bsub < lsf/train.sh
 #BSUB -J marscan-train
 #BSUB -n 16
-#BSUB -R "span[ptile=4]"
+#BSUB -R "span[hosts=1]"
 #BSUB -gpu "num=4"
 #BSUB -W 12:00
-#BSUB -wt 2
 #BSUB -wa TERM
-exec mpirun marscan train --data "$1" --out "$2" "${@:3}"
+#BSUB -wt 2
+#BSUB -r
+#BSUB -Q 75
+#BSUB -o marscan-train-%J.log
+exec marscan train --data "$DATA" --out "$OUT" $FLAGS

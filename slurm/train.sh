@@ -7,5 +7,8 @@
 #SBATCH --cpus-per-task=16
 #SBATCH --mem=64G
 #SBATCH --time=12:00:00
-#SBATCH --signal=TERM@120
+#SBATCH --signal=B:TERM@120
+#SBATCH --requeue
+#SBATCH --output=marscan-train-%j.log
+#SBATCH --open-mode=append
 exec marscan train --data "$1" --out "$2" "${@:3}"

@@ -9,4 +9,7 @@
 #SBATCH --mem=64G
 #SBATCH --time=12:00:00
 #SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --output=marscan-train-%j.log
+#SBATCH --open-mode=append
 exec srun --mpi=pmix marscan train --data "$1" --out "$2" "${@:3}"

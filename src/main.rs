@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Ok(Done::All) => ExitCode::SUCCESS,
         Ok(Done::Nothing) => ExitCode::from(1),
         Ok(Done::Partly) => ExitCode::from(3),
+        Ok(Done::NothingNew) => ExitCode::from(4),
         Ok(Done::Stopped) => ExitCode::from(75),
         Err(why) => {
             // That nobody can read it is no reason to panic, as `eprintln!` would.

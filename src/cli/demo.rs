@@ -34,6 +34,9 @@ pub struct Args {
     /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
     #[arg(long, default_value = "auto")]
     device: String,
+    /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
+    #[arg(long)]
+    share_gpu: bool,
 }
 
 const SPEC: SynthSpec = SynthSpec { rows: 2400, cols: 2000, impacts: 14, seed: 2026 };
@@ -81,7 +84,7 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
     if old.exists() {
         std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
-    let (mut segmenter, weights_id) = segmenter(&settings, None, &args.device)?;
+    let (mut segmenter, weights_id) = segmenter(&settings, None, &args.device, args.share_gpu)?;
     let mut scenes = SceneList::read(list)?;
     scenes.records.retain(|record| record.file_name == NAME);
     let job = ScanJob {
@@ -97,13 +100,13 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
         scheduler: Vec::new(),
     };
     for index in 0..SHARDS {
-        let progress = Progress::new();
+        let progress = Progress::new(String::new());
         let scanned = scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?;
         progress.finish();
         let Scanned::Done(summary) = scanned else { bail!("nobody can stop a demo") };
         say!("shard {index} of {SHARDS}: {:.1} s on {}", summary.manifest.seconds, summary.manifest.device);
     }
-    merge::run(&args.out, MergeOptions::default())
+    merge::run(&args.out, &MergeOptions::default())
 }
 
 fn print_table(candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, usize)]) {

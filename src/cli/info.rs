@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 use super::Done;
 use crate::config::{self, InputSettings};
 use crate::geo::name::NamedPlace;
-use crate::plan::SceneList;
+use crate::plan::{SceneList, scanned_before};
 use crate::raster::MappedScene;
 use crate::raster::header::SceneHeader;
 use crate::records::SceneRecord;
@@ -17,7 +17,9 @@ use crate::space::ScenePx;
 
 /// Describe TIFFs and say whether they can be scanned; a folder stands for the TIFFs in it.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Example:\n  marscan info images/ --scenes images/scenes.csv")]
+#[command(after_help = "Examples:\n  marscan info images/ --scenes images/scenes.csv\n  \
+    marscan info images/ --scenes tonight.csv --except nights/\n\n\
+    Exit code 4: with --except, no scene is new.")]
 pub struct Args {
     /// TIFFs, or folders of them
     #[arg(required = true)]
@@ -25,6 +27,9 @@ pub struct Args {
     /// Write the list of those that can be scanned; masks (NAME_gt.tif, NAME_mask.tif) are found beside them
     #[arg(long)]
     scenes: Option<PathBuf>,
+    /// Leave out scenes that were scanned before: the scenes.csv of merged runs, or folders of such runs
+    #[arg(long, num_args = 1..)]
+    except: Vec<PathBuf>,
 }
 
 const MASK_ENDS: [&str; 2] = ["_gt", "_mask"];
@@ -37,13 +42,23 @@ pub fn run(args: &Args) -> Result<Done> {
     let input = config::load("unet1")?.input;
     let mut records = Vec::new();
     let mut refused = 0;
-    for path in files(&args.paths)? {
+    let before = scanned_before(&args.except)?;
+    let (old, new): (Vec<_>, Vec<_>) =
+        files(&args.paths)?.into_iter().partition(|path| before.contains(&stem(path)));
+    for path in new {
         match describe(&path, input) {
             Ok(header) => records.push(record(&path, &header, args.scenes.as_deref())?),
             Err(why) => {
                 refused += 1;
                 say!("{}\n  cannot be scanned: {:#}", path.display(), why);
             }
+        }
+    }
+    if !args.except.is_empty() {
+        say!("{} scenes left out: scanned before", old.len());
+        if records.is_empty() && refused == 0 {
+            say!("no scene is new: there is nothing to scan");
+            return Ok(Done::NothingNew);
         }
     }
     if let Some(list) = &args.scenes {

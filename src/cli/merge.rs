@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<Done> {
         gpkg: args.gpkg,
         speedup: args.speedup.clone(),
     };
-    let merged = merge::run(&args.out, options)?;
+    let merged = merge::run(&args.out, &options)?;
     say!(
         "{} impacts in {:.2} Mpx ({:.2} valid) of {} shards: {}",
         merged.impacts,

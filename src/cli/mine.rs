@@ -51,6 +51,9 @@ pub struct Args {
     /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
     #[arg(long, default_value = "auto")]
     device: String,
+    /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
+    #[arg(long)]
+    share_gpu: bool,
     /// Catalogue of a scan of the training scenes, which may have been a job array: nothing is scanned here
     #[arg(long)]
     catalogue: Option<PathBuf>,
@@ -150,7 +153,7 @@ fn refusal(scene: &str, part: Part, data: &DataSet) -> anyhow::Error {
 
 /// Scans the scenes; gives the count of those that failed too.
 fn by_scan(args: &Args, scenes: &[Pair], settings: &Settings, side_px: usize) -> Result<(Mined, usize)> {
-    let (mut segmenter, model) = segmenter(settings, args.weights.as_deref(), &args.device)?;
+    let (mut segmenter, model) = segmenter(settings, args.weights.as_deref(), &args.device, args.share_gpu)?;
     let origin = Origin {
         source: "scan".into(),
         model,
@@ -159,7 +162,7 @@ fn by_scan(args: &Args, scenes: &[Pair], settings: &Settings, side_px: usize) ->
         side_px,
     };
     let (mut mined, mut failed) = (Mined::default(), 0);
-    let progress = Progress::new();
+    let progress = Progress::new(String::new());
     for pair in scenes {
         match scan(pair, settings, segmenter.as_mut(), &origin, &progress) {
             Ok(found) => mined.extend(found),

@@ -40,7 +40,7 @@ use clap::{Parser, Subcommand};
 #[command(
     version,
     after_help = "Start with:\n  marscan demo --out demo\n\nExit codes: 0 all done; 1 nothing usable; \
-    2 wrong usage or settings; 3 some scenes failed and are named; 75 stopped early by a signal, the same \
+    2 wrong usage or settings; 3 some scenes failed and are named; 4 no scene is new; 75 stopped early by a signal, the same \
     command goes on."
 )]
 pub struct Cli {
@@ -75,6 +75,8 @@ pub enum Done {
     Partly,
     /// Nothing usable came of it, and why was printed: exit code 1.
     Nothing,
+    /// There was nothing to do, and that was printed: exit code 4.
+    NothingNew,
     /// A signal asked to stop; what was done is kept, and the same command goes on: exit code 75.
     Stopped,
 }

@@ -12,6 +12,8 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows the events of one scan on standard error.
 pub struct Progress {
+    /// In front of each line of a log: which task of an array says so.
+    prefix: String,
     bar: Option<ProgressBar>,
     log: Mutex<Log>,
 }
@@ -35,10 +37,14 @@ struct Log {
 }
 
 impl Progress {
-    /// A bar if standard error is a terminal.
-    pub fn new() -> Self {
+    /// A bar if standard error is a terminal; otherwise lines that begin with `prefix`.
+    pub fn new(prefix: String) -> Self {
         let now = Instant::now();
-        Self { bar: bar(), log: Mutex::new(Log { began: now, printed: now, total: 0, done: 0, before: 0 }) }
+        Self {
+            prefix,
+            bar: bar(),
+            log: Mutex::new(Log { began: now, printed: now, total: 0, done: 0, before: 0 }),
+        }
     }
 
     /// Takes an event.
@@ -71,7 +77,8 @@ impl Progress {
         self.finish();
         let Ok(log) = self.log.lock() else { return };
         note!(
-            "stopped by {signal}: finished bands, {:.1} of {:.1} Mpx, are kept; the same command goes on",
+            "{}stopped by {signal}: finished bands, {:.1} of {:.1} Mpx, are kept; the same command goes on",
+            self.prefix,
             log.done as f64 / 1e6,
             log.total as f64 / 1e6
         );
@@ -80,7 +87,7 @@ impl Progress {
     fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => note!("{line}"),
+            None => note!("{}{line}", self.prefix),
         }
     }
 
@@ -101,7 +108,8 @@ impl Progress {
             log.printed = Instant::now();
             let left = (log.total - log.done) as f64 / 1e6 / speed;
             note!(
-                "{:.1} of {:.1} Mpx, {speed:.2} Mpx/s, {left:.0} s left",
+                "{}{:.1} of {:.1} Mpx, {speed:.2} Mpx/s, {left:.0} s left",
+                self.prefix,
                 log.done as f64 / 1e6,
                 log.total as f64 / 1e6
             );

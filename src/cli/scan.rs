@@ -13,8 +13,9 @@ use crate::config::{SegmenterKind, Settings, shipped_weights};
 use crate::detect::Segmenter;
 use crate::detect::threshold::GreyThreshold;
 use crate::fault::WrongUsage;
-use crate::job::{StopRequest, array_task, kept};
+use crate::job::{StopRequest, array_task, kept, task_id};
 use crate::plan::SceneList;
+use crate::ranks::place;
 use crate::raster::Io;
 use crate::scan::{ScanJob, Scanned, ShardSummary, scan_shard};
 use crate::unet;
@@ -23,7 +24,8 @@ use crate::unet;
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  marscan scan --scenes scenes.csv --out found\n  \
     marscan scan --scenes scenes.csv --out found --shards 64 --shard 7\n  \
-    sbatch --array=0-63 slurm/scan.sh scenes.csv found 64")]
+    sbatch --array=0-63 slurm/scan.sh scenes.csv found\n  \
+    sbatch --array=7,12 slurm/scan.sh scenes.csv found --shards 64 --array-index")]
 pub struct Args {
     /// Scene list: file_name,height,width
     #[arg(long)]
@@ -37,12 +39,19 @@ pub struct Args {
     /// Which of them, from 0; without it the array index, and outside an array all of them
     #[arg(long)]
     shard: Option<usize>,
+    /// The array's index is the shard's number, from 0 (LSF and SGE: from 1), and other arrays scan the rest; without
+    /// it an array must hold each of the shards once
+    #[arg(long, conflicts_with = "shard")]
+    array_index: bool,
     /// Weights (safetensors) in place of the shipped ones
     #[arg(long)]
     weights: Option<PathBuf>,
     /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
     #[arg(long, default_value = "auto")]
     device: String,
+    /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
+    #[arg(long)]
+    share_gpu: bool,
     /// Threads; all processors unless said otherwise
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
@@ -67,7 +76,8 @@ pub fn run(args: &Args) -> Result<Done> {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
     }
-    let (mut segmenter, weights_id) = segmenter(&settings, args.weights.as_deref(), &args.device)?;
+    let (mut segmenter, weights_id) =
+        segmenter(&settings, args.weights.as_deref(), &args.device, args.share_gpu)?;
     let job = ScanJob {
         scenes: SceneList::read(&args.scenes)?,
         out: args.out.clone(),
@@ -80,9 +90,10 @@ pub fn run(args: &Args) -> Result<Done> {
         command: env::args().collect(),
         scheduler: kept(|name| env::var(name).ok()),
     };
+    let prefix = task_id(|name| env::var(name).ok()).map_or(String::new(), |id| format!("task {id}: "));
     let (mut scanned, mut failed) = (0, 0);
     for index in wanted {
-        let progress = Progress::new();
+        let progress = Progress::new(prefix.clone());
         let ended = match stop.asked() {
             Some(_) => Scanned::Stopped,
             None => scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?,
@@ -92,7 +103,7 @@ pub fn run(args: &Args) -> Result<Done> {
             return Ok(Done::Stopped);
         };
         progress.finish();
-        print(&job, &summary);
+        print(&job, &summary, &prefix);
         let scenes = &summary.manifest.scenes;
         scanned += scenes.iter().filter(|scene| scene.failed.is_none()).count();
         failed += scenes.iter().filter(|scene| scene.failed.is_some()).count();
@@ -104,50 +115,51 @@ pub fn run(args: &Args) -> Result<Done> {
     })
 }
 
-/// The shards to scan and how many there are: flags first, then the scheduler, then all.
-fn which(args: &Args) -> Result<(std::ops::Range<usize>, usize)> {
+/// The shards to scan and how many there are: flags first, then the scheduler, then all. Processes that were
+/// started together deal them out.
+fn which(args: &Args) -> Result<(Vec<usize>, usize)> {
+    let get = |name: &str| env::var(name).ok();
     let wrong = |message: String| Err(WrongUsage(message).into());
-    let task = if args.shard.is_some() { None } else { array_task(|name| env::var(name).ok())? };
+    let task = if args.shard.is_some() { None } else { array_task(get)? };
     let (index, shards) = match (args.shard, task) {
         (Some(shard), _) => (Some(shard), args.shards.unwrap_or(1)),
         (None, Some(task)) => {
-            let Some(shards) = args.shards.or(task.count) else {
-                return wrong(format!(
-                    "{} does not tell how long the array is: say --shards",
-                    task.scheduler
-                ));
-            };
-            if task.count.is_some_and(|count| count != shards) {
-                return wrong(format!(
-                    "--shards {shards}, but the {} array has {} tasks: shards would be left out or not exist",
-                    task.scheduler,
-                    task.count.unwrap_or(0)
-                ));
-            }
-            (Some(task.index), shards)
+            let (index, shards) = task.shard(args.shards, args.array_index)?;
+            (Some(index), shards)
+        }
+        (None, None) if args.array_index => {
+            return wrong("--array-index: this is no task of a job array; say --shard".into());
         }
         (None, None) => (None, args.shards.unwrap_or(1)),
     };
     if !(1..=100_000).contains(&shards) {
         return wrong(format!("--shards {shards}: must be 1 to 100000"));
     }
-    match index {
-        Some(index) if index >= shards => {
-            wrong(format!("shard {index} of {shards}: shards count from 0 to {}", shards - 1))
-        }
-        Some(index) => Ok((index..index + 1, shards)),
-        None => Ok((0..shards, shards)),
+    if let Some(index) = index.filter(|index| *index >= shards) {
+        return wrong(format!("shard {index} of {shards}: shards count from 0 to {}", shards - 1));
     }
+    let wanted = index.map_or(0..shards, |index| index..index + 1);
+    let (rank, ranks) = place(get)?;
+    if ranks > wanted.len() {
+        return wrong(format!(
+            "{ranks} processes were started together to scan {} of {shards} shards, and would do the same work: \
+             start one for each array index, or at most one a shard",
+            wanted.len()
+        ));
+    }
+    Ok((wanted.skip(rank).step_by(ranks).collect(), shards))
 }
 
 /// What gives pixels their probability, and the id of its weights.
 ///
 /// # Errors
-/// If the weights cannot be read or do not fit, or there is no such device.
+/// If the weights cannot be read or do not fit, there is no such device, or another process uses it and `share`
+/// does not allow that.
 pub fn segmenter(
     settings: &Settings,
     weights: Option<&Path>,
     device: &str,
+    share: bool,
 ) -> Result<(Box<dyn Segmenter>, String)> {
     if settings.scan.segmenter == SegmenterKind::Threshold {
         let (dark_max, bright) = (settings.scan.dark_max, settings.scan.bright_min);
@@ -171,14 +183,15 @@ pub fn segmenter(
         }
     };
     let id = blake3::hash(bytes).to_hex().to_string();
-    let network = unet::segmenter(&settings.network, bytes, device)
+    let network = unet::segmenter(&settings.network, bytes, device, share)
         .with_context(|| weights.map_or("shipped weights".into(), |path| path.display().to_string()))?;
     Ok((network, id))
 }
 
-fn print(job: &ScanJob, summary: &ShardSummary) {
+/// `prefix`: the task's name, in front of what is its own among the lines of an array's common log.
+fn print(job: &ScanJob, summary: &ShardSummary, prefix: &str) {
     let manifest = &summary.manifest;
-    let place = format!("shard {} of {}", manifest.shard, manifest.shards);
+    let place = format!("{prefix}shard {} of {}", manifest.shard, manifest.shards);
     if summary.was_done {
         say!("{place}: finished before with the same scenes, settings and weights; nothing to do");
         return;

@@ -18,7 +18,7 @@ use crate::table::read_rows;
 use crate::train::list::{DataSet, Part};
 use crate::train::split::number_of;
 use crate::train::{Event, Pair, Summary, Team, TrainJob, repeat, run};
-use crate::unet::device::{choose_all, take_turn};
+use crate::unet::device::{Chosen, choose_all, hold_all, places, take_turn};
 
 /// Train the network on scenes and their masks; the same command goes on where it was stopped.
 #[derive(Debug, ClapArgs)]
@@ -57,6 +57,9 @@ pub struct Args {
     /// cpu, cpu:4 (four replicas on it); ranks of one host take them in turn
     #[arg(long, alias = "device", default_value = "auto", overrides_with = "devices")]
     devices: String,
+    /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
+    #[arg(long)]
+    share_gpu: bool,
     /// Threads of the CPU, which its replicas share; all without it
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
@@ -111,7 +114,7 @@ fn on_rank(args: &Args, world: &World) -> Result<Done> {
     let stop = StopRequest::listen()?;
     let data = args.data.as_deref().map(DataSet::open).transpose()?;
     let settings = settings(args, data.as_ref(), world.size())?;
-    let devices = take_turn(choose_all(&args.devices)?, world.local_rank(), world.local_size())?;
+    let devices = devices(args, world)?;
     let team = Team { world, devices: &devices };
     let job = job(args, settings, data, team.writes())?;
     if !team.writes() {
@@ -142,6 +145,16 @@ fn on_rank(args: &Args, world: &World) -> Result<Done> {
         None => say!("the best weights are in {}", args.out.join("best.safetensors").display()),
     }
     Ok(Done::All)
+}
+
+/// The devices of this rank, which no other process uses.
+fn devices(args: &Args, world: &World) -> Result<Vec<Chosen>> {
+    let named = choose_all(&args.devices)?;
+    let host = &world.hosts()[world.rank()];
+    let lists = world.gather(&places(&named)).into_iter().zip(world.hosts());
+    let lists: Vec<String> = lists.filter(|(_, other)| *other == host).map(|(list, _)| list).collect();
+    let auto = args.devices == "auto" && lists.len() == 1;
+    hold_all(take_turn(named, world.local_rank(), &lists)?, auto, args.share_gpu)
 }
 
 fn train(

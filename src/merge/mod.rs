@@ -126,7 +126,7 @@ impl SceneSummary {
 /// # Errors
 /// If there is no shard, a file of one is damaged, shards of different runs are mixed, or some are missing
 /// and that is not allowed.
-pub fn run(out: &Path, options: MergeOptions) -> Result<Merged> {
+pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
     options.group_m.map_or(Ok(()), groups::check)?;
     let compared = options.speedup.as_deref().map(report::Compared::load).transpose()?;
     let found = shards::find(out)?;

@@ -12,6 +12,40 @@ use crate::table::{read_rows, write_rows};
 /// The columns of a scene list; the first three are the original ones, the others may be missing.
 pub const SCENE_HEADER: [&str; 6] = ["file_name", "height", "width", "path", "valid_px", "mask"];
 
+/// The names of scenes that runs before have scanned completely. A path is a list that `merge` wrote, or a folder
+/// that holds runs, each of whose `scenes.csv` counts, as does the folder's own.
+///
+/// # Errors
+/// [`WrongUsage`] if a path is not there or a list cannot be read.
+pub fn scanned_before(paths: &[PathBuf]) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for path in paths {
+        let lists =
+            lists(path).map_err(|why| WrongUsage(format!("cannot read {}: {why}", path.display())))?;
+        for list in lists {
+            let records: Vec<SceneRecord> = read_rows(&list).map_err(|why| WrongUsage(format!("{why:#}")))?;
+            names.extend(records.into_iter().map(|record| record.file_name));
+        }
+    }
+    Ok(names)
+}
+
+/// The list itself, or the `scenes.csv` of a folder and of the folders in it.
+fn lists(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut lists = vec![path.join(SCANNED)];
+    for entry in std::fs::read_dir(path)? {
+        lists.push(entry?.path().join(SCANNED));
+    }
+    lists.retain(|list| list.is_file());
+    Ok(lists)
+}
+
+/// What a run's list of completely scanned scenes is called.
+const SCANNED: &str = "scenes.csv";
+
 /// A scene list and the folder that its paths are relative to.
 #[derive(Clone, Debug)]
 pub struct SceneList {
@@ -76,5 +110,28 @@ impl SceneList {
             hasher.update(format!("{},{},{}\n", record.file_name, record.rows, record.cols).as_bytes());
         }
         hasher.finalize().to_hex().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenes_of_a_list_and_of_a_folder_of_runs_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let nights = folder.path().join("nights");
+        for (night, name) in [("1", "a"), ("2", "b")] {
+            std::fs::create_dir_all(nights.join(night)).unwrap();
+            let list = format!("file_name,height,width\n{name},1,1\n");
+            std::fs::write(nights.join(night).join("scenes.csv"), list).unwrap();
+        }
+        std::fs::create_dir(nights.join("tonight")).unwrap();
+        let alone = folder.path().join("alone.csv");
+        std::fs::write(&alone, "file_name,height,width\n").unwrap();
+        let names = scanned_before(&[nights, alone]).unwrap();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+        let why = scanned_before(&[folder.path().join("none.csv")]).unwrap_err();
+        assert!(why.is::<WrongUsage>() && why.to_string().contains("none.csv"), "{why}");
     }
 }

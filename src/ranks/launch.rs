@@ -41,9 +41,52 @@ pub fn launch(get: impl Fn(&str) -> Option<String>) -> Result<Launch> {
     }
 }
 
+/// Which of the processes that were started together this is, from 0, and how many they are: for work that is
+/// dealt out without any word between them, so that MPI need not be there.
+///
+/// # Errors
+/// [`WrongUsage`] if a variable is no number.
+pub fn place(get: impl Fn(&str) -> Option<String>) -> Result<(usize, usize)> {
+    let pairs = [
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+        ("PMI_RANK", "PMI_SIZE"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ];
+    for (rank, size) in pairs {
+        // A batch script has SLURM_PROCID too; only a step has a number of tasks.
+        let (Some(rank_text), Some(size_text)) = (get(rank), get(size)) else { continue };
+        return match (rank_text.parse(), size_text.parse()) {
+            (Ok(rank), Ok(size)) if rank < size => Ok((rank, size)),
+            _ => Err(WrongUsage(format!(
+                "{rank}={rank_text}, {size}={size_text}: is this started by mpirun or srun?"
+            ))
+            .into()),
+        };
+    }
+    Ok((0, 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_place_among_processes_needs_no_mpi() {
+        let told = |pairs: &[(&str, &str)]| {
+            place(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(told(&[("SLURM_PROCID", "0")]).unwrap(), (0, 1), "a batch script is alone");
+        assert_eq!(told(&[("SLURM_PROCID", "3"), ("SLURM_STEP_NUM_TASKS", "4")]).unwrap(), (3, 4));
+        let inside = [
+            ("SLURM_PROCID", "1"),
+            ("SLURM_STEP_NUM_TASKS", "2"),
+            ("OMPI_COMM_WORLD_RANK", "5"),
+            ("OMPI_COMM_WORLD_SIZE", "8"),
+        ];
+        assert_eq!(told(&inside).unwrap(), (5, 8));
+        assert_eq!(told(&[("PMI_RANK", "1"), ("PMI_SIZE", "2")]).unwrap(), (1, 2));
+        assert!(told(&[("PMI_RANK", "2"), ("PMI_SIZE", "2")]).is_err());
+    }
 
     fn told(pairs: &[(&str, &str)]) -> Result<Launch> {
         launch(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))

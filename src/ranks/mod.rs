@@ -19,6 +19,7 @@ use std::sync::Arc;
 use anyhow::{Error, Result};
 
 use crate::fault::WrongUsage;
+pub use launch::place;
 use launch::{Launch, launch};
 use peers::Peers;
 use watch::{Door, Gone, Watch};

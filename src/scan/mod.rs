@@ -23,7 +23,7 @@ use crate::raster::Io;
 use crate::records::{RunIds, Shard, ShardManifest};
 use crate::timing::{PeakMemory, ShardClock, host_name};
 
-pub use manifest::read as read_manifest;
+pub use manifest::{read as read_manifest, write as write_manifest};
 pub use pipeline::level;
 pub use publish::shard_folder;
 pub use visit::{BandView, visit_scene};

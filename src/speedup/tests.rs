@@ -1,5 +1,6 @@
 use super::*;
 use crate::records::{RunIds, SceneOutcome, ShardManifest};
+use crate::scan::write_manifest;
 use crate::table::{TIMING_HEADER, write_rows};
 
 fn training(folder: &Path, images: u64, images_per_s: f64) {
@@ -45,7 +46,7 @@ fn scan(folder: &Path, list: &str, pixels: u64, intervals: &[(f64, f64)]) {
             georef: None,
             pixel_error: None,
         };
-        let manifest = ShardManifest {
+        let mut manifest = ShardManifest {
             shard,
             shards: intervals.len(),
             ids: RunIds {
@@ -65,11 +66,13 @@ fn scan(folder: &Path, list: &str, pixels: u64, intervals: &[(f64, f64)]) {
             seconds: ended - started,
             started_unix_s: 1e9 + started,
             ended_unix_s: 1e9 + ended,
+            tasks: 1,
             peak_rss_anon_bytes: 1 << 20,
             scenes: vec![outcome],
             files: files.iter().map(|name| ((*name).to_owned(), hash(name))).collect(),
+            seal: String::new(),
         };
-        std::fs::write(place.join("shard.json"), serde_json::to_string(&manifest).unwrap()).unwrap();
+        write_manifest(&place, &mut manifest).unwrap();
     }
 }
 

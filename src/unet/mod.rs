@@ -4,6 +4,7 @@
 //! run time. [`DirectSegmenter`] says it again for inference on the CPU, without the framework, and is held
 //! to it by the tests. A panic inside the framework ends here as an error.
 
+mod adapters;
 mod burn_replica;
 pub mod device;
 mod direct;
@@ -21,7 +22,7 @@ use crate::config::NetworkSettings;
 use crate::detect::Segmenter;
 use crate::fault::WrongUsage;
 
-pub use device::{Chosen, devices};
+pub use device::{Chosen, Machine};
 pub use direct::DirectSegmenter;
 pub use segment::UnetSegmenter;
 pub use trainer::{CropBatch, LossScale, Regime, StepOutcome, StepSeconds, Trainer};
@@ -46,14 +47,19 @@ pub fn predictor(weights: &Weights, chosen: Chosen) -> Result<Predictor> {
     })
 }
 
-/// The network of `weights` (a safetensors file's bytes) on a device (see [`device::choose`]).
+/// The network of `weights` (a safetensors file's bytes) on a device (see [`device::choose_sharing`]).
 ///
 /// # Errors
 /// [`WrongUsage`] if the weights do not fit the network, or there is no such device.
-pub fn segmenter(network: &NetworkSettings, weights: &[u8], device: &str) -> Result<Box<dyn Segmenter>> {
+pub fn segmenter(
+    network: &NetworkSettings,
+    weights: &[u8],
+    device: &str,
+    share: bool,
+) -> Result<Box<dyn Segmenter>> {
     let weights = Weights::parse(&network.widths, weights)
         .map_err(|why| WrongUsage(format!("the weights cannot be used: {why:#}")))?;
-    let chosen = device::choose(device)?;
+    let chosen = device::choose_sharing(device, share)?;
     Ok(if chosen.is_cpu {
         Box::new(DirectSegmenter::new(&weights))
     } else {

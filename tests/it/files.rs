@@ -6,6 +6,13 @@ use std::process::{Command, Output};
 
 use marscan::raster::writer::StripWriter;
 
+/// Stands in for a merge that does not list the scenes it has yet.
+pub fn listed(night: &Path) {
+    if !night.join("scenes.csv").exists() {
+        fs::copy(night.join("tonight.csv"), night.join("scenes.csv")).unwrap();
+    }
+}
+
 /// Runs the program.
 pub fn marscan(args: &[&str]) -> Output {
     marscan_command().args(args).output().unwrap()
@@ -14,7 +21,7 @@ pub fn marscan(args: &[&str]) -> Output {
 /// The program, in no job array.
 pub fn marscan_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_marscan"));
-    for name in ["SLURM_ARRAY_TASK_ID", "LSB_JOBINDEX", "PBS_ARRAY_INDEX", "SGE_TASK_ID"] {
+    for name in ["SLURM_ARRAY_TASK_ID", "LSB_JOBINDEX", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "SGE_TASK_ID"] {
         command.env_remove(name);
     }
     command
@@ -61,5 +68,5 @@ pub fn has(program: &str) -> bool {
 
 /// A file's bytes.
 pub fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
-    fs::read(path).unwrap()
+    fs::read(&path).unwrap_or_else(|why| panic!("{}: {why}", path.as_ref().display()))
 }

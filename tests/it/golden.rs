@@ -77,7 +77,7 @@ fn probabilities_agree_with_pytorch_on_the_cpu() {
 
 #[test]
 fn probabilities_agree_with_pytorch_on_software_vulkan() {
-    if !marscan::unet::devices().iter().any(|device| device.choice == "software") {
+    if !marscan::unet::Machine::look().all.iter().any(|device| device.choice == "software") {
         println!("not run: no software Vulkan here (apt-get install mesa-vulkan-drivers libvulkan1)");
         return;
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod agree;
+mod bsub;
 mod cli;
 mod faults;
 mod files;
@@ -10,15 +11,18 @@ mod georef;
 mod golden;
 mod judge;
 mod layouts;
+mod lsf;
 mod merge;
 mod mine;
 mod prepare;
+mod processes;
 mod ranks;
 mod replicas;
 mod report;
 mod rooms;
 #[path = "../../bench/run_folder.rs"]
 mod run_folder;
+mod slurm;
 mod synth;
 mod together;
 mod train;

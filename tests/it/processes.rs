@@ -1,0 +1,72 @@
+//! The program's processes under a scheduler, as `/proc` shows them.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// What a program printed.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits until `done`.
+///
+/// # Panics
+/// After `seconds`.
+pub fn until(seconds: u64, what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(seconds), "{what}: not within {seconds} s");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The numbers of the `count` running programs that scan into `out`.
+pub fn processes(out: &str, count: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    until(30, out, || {
+        found.clear();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let line = text(&std::fs::read(entry.path().join("cmdline")).unwrap_or_default());
+            if line.starts_with("marscan\0") && line.contains(&format!("\0{out}\0")) {
+                found.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        found.len() == count
+    });
+    found
+}
+
+/// Whether the task keeps a finished band for its next run.
+pub fn has_a_band(shards: &Path, process: &str) -> bool {
+    let variables = text(&std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default());
+    let index =
+        variables.split('\0').find_map(|line| line.strip_prefix("SLURM_ARRAY_TASK_ID=")).unwrap_or("");
+    let entries = std::fs::read_dir(shards).into_iter().flatten().flatten();
+    let journals = entries.filter(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.starts_with(&format!(".shard-{index:0>5}-"))
+    });
+    let lines =
+        |entry: std::fs::DirEntry| text(&std::fs::read(entry.path()).unwrap_or_default()).lines().count();
+    // The first line is the task's own.
+    journals.map(lines).any(|lines| lines > 1)
+}
+
+/// Whether a signal waits for the process to go on: SIGUSR1, of those that Slurm sends to a stopped one.
+pub fn is_told(process: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap_or("0").trim();
+    u64::from_str_radix(line, 16).unwrap() & (1 << 9) != 0
+}
+
+/// Whether it is no more, or only its number is.
+pub fn ended(process: &str) -> bool {
+    std::fs::read(format!("/proc/{process}/cmdline")).map_or(true, |line| line.is_empty())
+}
+
+/// Sends it; false, so that who got one is no longer waited for.
+pub fn signal(process: &str, name: &str) -> bool {
+    drop(Command::new("kill").args(["-s", name, process]).output());
+    false
+}
