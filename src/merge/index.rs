@@ -65,10 +65,16 @@ impl SceneTable {
             }
             Ok(rows)
         };
-        let rows = read().with_context(|| format!("cannot read {}", self.path.display()))?;
+        let rows = read().with_context(|| gone(&self.path))?;
         ensure!(rows == span.rows, "{} was changed while it was merged: merge again", self.path.display());
         Ok(())
     }
+}
+
+/// What to say of a file that was verified and cannot be read any more.
+pub fn gone(path: &Path) -> String {
+    let folder = path.parent().unwrap_or(Path::new("")).display();
+    format!("cannot read {} again: merge again, or remove {folder} and scan this shard again", path.display())
 }
 
 /// Reads all of the file at `path` through `read`, which may stop early.

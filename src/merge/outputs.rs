@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::index::Span;
+use super::index::{Span, gone};
 use super::shards::PublishedShard;
 use super::{Merged, report};
 use crate::records::ShardManifest;
@@ -75,8 +75,7 @@ pub fn timing(out: &Path, shards: &[PublishedShard]) -> Result<Aside> {
     for shard in shards {
         let path = shard.folder.join("timing.csv");
         lines.clear();
-        read_lines(&path, shard.timing, &mut lines)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        read_lines(&path, shard.timing, &mut lines).with_context(|| gone(&path))?;
         file.append(&lines)?;
     }
     file.finish()
