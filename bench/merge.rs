@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use marscan::merge::{MergeOptions, run};
 use marscan::timing::peak_resident_bytes;
 use run_folder::{RunSpec, make};
@@ -49,7 +49,7 @@ fn main() -> Result<()> {
 /// Merges and prints what it took.
 fn merge(out: &Path, flags: &[String]) -> Result<()> {
     let began = Instant::now();
-    let merged = run(out, options(flags)?)?;
+    let merged = run(out, &options(flags)?)?;
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "{} impacts of {} shards: {seconds:.1} s ({:.1} s of user time), {} MiB at most",
@@ -67,8 +67,17 @@ fn merge(out: &Path, flags: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn options(_flags: &[String]) -> Result<MergeOptions> {
-    Ok(MergeOptions::default())
+fn options(flags: &[String]) -> Result<MergeOptions> {
+    let mut options = MergeOptions::default();
+    let mut flags = flags.iter();
+    while let Some(flag) = flags.next() {
+        match flag.as_str() {
+            "--group-m" => options.group_m = flags.next().map(|text| text.parse()).transpose()?,
+            "--gpkg" => options.gpkg = true,
+            _ => bail!("{flag}: --group-m M and --gpkg are known"),
+        }
+    }
+    Ok(options)
 }
 
 /// Processor time in user mode, in the hundredths of a second that Linux counts.

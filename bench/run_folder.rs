@@ -94,22 +94,33 @@ fn publish(out: &Path, records: &[SceneRecord], shard: &Shard, impacts: u64) -> 
             }
         }
         timing.extend(clocks(shard.index, name, &piece.bands));
-        outcomes.push(outcome(piece, name, row1 - row0));
+        outcomes.push(outcome(piece, name, row0, row1));
     }
     let folder = shard_folder(out, shard.index, shard.count);
-    fs::create_dir_all(&folder)?;
+    let files = write_tables(&folder, &blobs, &seams, &timing)?;
+    let manifest = serde_json::to_string_pretty(&manifest(records, shard, outcomes, files))?;
+    Ok(fs::write(folder.join(MANIFEST), manifest)?)
+}
+
+/// Writes the tables and gives their names and checksums.
+fn write_tables(
+    folder: &Path,
+    blobs: &[BlobRow],
+    seams: &[SeamRow],
+    timing: &[TimingRow],
+) -> Result<Vec<(String, String)>> {
+    fs::create_dir_all(folder)?;
     let mut files = Vec::new();
     for (name, bytes) in [
-        ("impacts.csv", table(&BLOB_HEADER, &blobs)?),
-        ("seams.csv", table(&SEAM_HEADER, &seams)?),
+        ("impacts.csv", table(&BLOB_HEADER, blobs)?),
+        ("seams.csv", table(&SEAM_HEADER, seams)?),
         ("settings.toml", b"# drawn\n".to_vec()),
-        ("timing.csv", table(&TIMING_HEADER, &timing)?),
+        ("timing.csv", table(&TIMING_HEADER, timing)?),
     ] {
         files.push((name.to_owned(), blake3::hash(&bytes).to_hex().to_string()));
         fs::write(folder.join(name), bytes)?;
     }
-    let manifest = serde_json::to_string_pretty(&manifest(records, shard, outcomes, files))?;
-    Ok(fs::write(folder.join(MANIFEST), manifest)?)
+    Ok(files)
 }
 
 fn blob((row0, col0): (u64, u64), rows: u64, cols: u64) -> Blob {
@@ -152,10 +163,10 @@ fn clocks(shard: usize, scene: &str, bands: &[(u64, u64)]) -> Vec<TimingRow> {
     lines.map(|(band, stage, number)| row(band, stage, number)).collect()
 }
 
-fn outcome(piece: &Piece, name: &str, rows: u64) -> SceneOutcome {
+fn outcome(piece: &Piece, name: &str, row0: u64, row1: u64) -> SceneOutcome {
     let georef = georef(piece.scene / 2);
-    let pixels = rows * COLS;
-    let centre = ScenePx { row: piece.bands[0].0 as f64, col: COLS as f64 / 2.0 };
+    let pixels = (row1 - row0) * COLS;
+    let centre = ScenePx { row: (row0 + row1) as f64 / 2.0, col: COLS as f64 / 2.0 };
     SceneOutcome {
         scene: name.to_owned(),
         file: Some(format!("/images/{name}.tif").into()),

@@ -99,7 +99,7 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
         progress.finish();
         say!("shard {index} of {SHARDS}: {:.1} s on {}", summary.manifest.seconds, summary.manifest.device);
     }
-    merge::run(&args.out, MergeOptions::default())
+    merge::run(&args.out, &MergeOptions::default())
 }
 
 fn print_table(candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, usize)]) {

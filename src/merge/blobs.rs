@@ -63,6 +63,12 @@ impl<'a> Scene<'a> {
         self.parts.iter().map(|(shard, number)| &shard.manifest.scenes[*number])
     }
 
+    /// Ground searched, m²: its valid pixels where a shard did not fail, if it is georeferenced.
+    pub fn valid_m2(&self) -> Option<f64> {
+        let good = self.outcomes().filter(|outcome| outcome.failed.is_none());
+        good.filter_map(|outcome| outcome.valid_m2).reduce(|sum, area| sum + area)
+    }
+
     /// Lines that the shards have of it: not less than its impacts.
     pub fn rows(&self) -> u64 {
         self.parts.iter().map(|(shard, number)| shard.blobs.count(*number)).sum()

@@ -8,9 +8,19 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::blobs::{Scene, SceneBlobs, for_each_batch, impact};
-use super::geojson;
+use super::gpkg::GeoPackage;
+use super::groups::Groups;
+use super::{counts, geojson};
 use crate::records::{Blob, Impact};
 use crate::table::{Aside, CATALOGUE_HEADER, WholeFile};
+
+/// Crater statistics: diameters.
+const DIAM: &str = "catalogue.diam";
+/// Crater statistics: diameters and places.
+const SCC: &str = "catalogue.scc";
+const GPKG: &str = "catalogue.gpkg";
+/// What a merge writes at times only: left by another one, it would tell of another catalogue.
+pub const OPTIONAL: [&str; 3] = [DIAM, SCC, GPKG];
 
 /// Impacts that one task formats.
 const TASK_IMPACTS: usize = 1024;
@@ -29,10 +39,24 @@ pub struct Written {
     pub files: Vec<Aside>,
 }
 
+/// What else the catalogue is to have.
+pub struct Extras<'a> {
+    /// The column `group`.
+    pub groups: Option<&'a Groups>,
+    /// The ground searched, km², for crater statistics.
+    pub area_km2: Option<f64>,
+    /// A GeoPackage.
+    pub gpkg: bool,
+}
+
 /// The files, open.
-struct Outputs {
+struct Outputs<'a> {
+    groups: Option<&'a Groups>,
     csv: WholeFile,
     geojson: WholeFile,
+    /// `.diam` and `.scc`.
+    counts: Option<(WholeFile, WholeFile)>,
+    gpkg: Option<GeoPackage>,
     impacts: u64,
 }
 
@@ -42,15 +66,16 @@ struct Lines {
     impacts: Vec<Impact>,
     csv: Vec<u8>,
     geojson: Vec<u8>,
+    counts: Vec<u8>,
 }
 
 /// Writes the impacts of `scenes` into `out`, under names that they have still to get.
 ///
 /// # Errors
 /// If a table cannot be read or a file written.
-pub fn write(out: &Path, scenes: &[Scene<'_>]) -> Result<Written> {
+pub fn write(out: &Path, scenes: &[Scene<'_>], extras: &Extras<'_>) -> Result<Written> {
     let georeferenced = scenes.iter().any(|scene| scene.georef.is_some());
-    let mut outputs = Outputs::create(out, georeferenced)?;
+    let mut outputs = Outputs::create(out, georeferenced, extras)?;
     let (mut counts, mut best) = (Vec::with_capacity(scenes.len()), Vec::new());
     for_each_batch(scenes, |batch| {
         counts.extend(batch.iter().map(|scene| scene.blobs.len() as u64));
@@ -59,13 +84,27 @@ pub fn write(out: &Path, scenes: &[Scene<'_>]) -> Result<Written> {
     Ok(Written { counts, best, files: outputs.finish()? })
 }
 
-impl Outputs {
-    fn create(out: &Path, georeferenced: bool) -> Result<Self> {
-        let mut csv = WholeFile::create(&out.join("catalogue.csv"))?;
-        csv.append(format!("{}\n", CATALOGUE_HEADER.join(",")).as_bytes())?;
-        let mut geojson = WholeFile::create(&out.join("catalogue.geojson"))?;
-        geojson.append(geojson::head(georeferenced).as_bytes())?;
-        Ok(Self { csv, geojson, impacts: 0 })
+impl<'a> Outputs<'a> {
+    fn create(out: &Path, georeferenced: bool, extras: &Extras<'a>) -> Result<Self> {
+        let open = |name: &str, head: &str| -> Result<WholeFile> {
+            let mut file = WholeFile::create(&out.join(name))?;
+            file.append(head.as_bytes())?;
+            Ok(file)
+        };
+        let group = if extras.groups.is_some() { ",group" } else { "" };
+        let counts = |area_km2| -> Result<_> {
+            let diam = open(DIAM, &counts::diam_head(area_km2))?;
+            Ok((diam, open(SCC, &counts::scc_head(area_km2))?))
+        };
+        let gpkg = || GeoPackage::create(&out.join(GPKG), extras.groups.is_some());
+        Ok(Self {
+            groups: extras.groups,
+            csv: open("catalogue.csv", &format!("{}{group}\n", CATALOGUE_HEADER.join(",")))?,
+            geojson: open("catalogue.geojson", &geojson::head(georeferenced))?,
+            counts: extras.area_km2.map(counts).transpose()?,
+            gpkg: extras.gpkg.then(gpkg).transpose()?,
+            impacts: 0,
+        })
     }
 
     fn append(&mut self, batch: &[SceneBlobs<'_>], best: &mut Vec<Impact>) -> Result<()> {
@@ -79,11 +118,18 @@ impl Outputs {
         for tasks in tasks.chunks(TASKS) {
             let lines: Vec<Lines> = tasks
                 .par_iter()
-                .map(|(scene, first_id, blobs)| Lines::of(scene, *first_id, blobs))
+                .map(|(scene, first_id, blobs)| Lines::of(scene, *first_id, blobs, self.groups))
                 .collect::<Result<_>>()?;
             for lines in lines {
                 self.csv.append(&lines.csv)?;
                 self.geojson.append(&lines.geojson)?;
+                if let Some((diam, scc)) = &mut self.counts {
+                    diam.append(&lines.counts)?;
+                    scc.append(&lines.counts)?;
+                }
+                if let Some(gpkg) = &mut self.gpkg {
+                    gpkg.append(&lines.impacts, self.groups)?;
+                }
                 lines.impacts.into_iter().for_each(|impact| keep_best(best, impact));
             }
         }
@@ -92,18 +138,32 @@ impl Outputs {
 
     fn finish(mut self) -> Result<Vec<Aside>> {
         self.geojson.append(geojson::TAIL.as_bytes())?;
-        [self.csv, self.geojson].into_iter().map(WholeFile::finish).collect()
+        let mut files = vec![self.csv, self.geojson];
+        if let Some((mut diam, mut scc)) = self.counts {
+            diam.append(counts::TAIL.as_bytes())?;
+            scc.append(counts::TAIL.as_bytes())?;
+            files.extend([diam, scc]);
+        }
+        let mut files: Vec<Aside> = files.into_iter().map(WholeFile::finish).collect::<Result<_>>()?;
+        files.extend(self.gpkg.map(GeoPackage::finish).transpose()?);
+        Ok(files)
     }
 }
 
 impl Lines {
-    fn of(scene: &Scene<'_>, first_id: u64, blobs: &[Blob]) -> Result<Self> {
+    fn of(scene: &Scene<'_>, first_id: u64, blobs: &[Blob], groups: Option<&Groups>) -> Result<Self> {
         let mut lines = Self::default();
         let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         for (id, blob) in (first_id..).zip(blobs) {
             let impact = impact(id, scene, blob);
-            csv.serialize(&impact)?;
-            geojson::append(&mut lines.geojson, &impact)?;
+            // Without groups there is no column; with them, an impact without a place has an empty one.
+            let group = groups.map(|groups| groups.cell(id));
+            match group {
+                Some(group) => csv.serialize((&impact, group))?,
+                None => csv.serialize(&impact)?,
+            }
+            geojson::append(&mut lines.geojson, &impact, group)?;
+            counts::append(&mut lines.counts, &impact)?;
             lines.impacts.push(impact);
         }
         lines.csv = csv.into_inner()?;
@@ -137,7 +197,9 @@ mod tests {
         };
         let all: Vec<Impact> = (1..=400).map(|id| impact(id, &empty, &blob(id * 37 % 101))).collect();
         let mut best = Vec::new();
-        all.iter().for_each(|impact| keep_best(&mut best, impact.clone()));
+        for impact in &all {
+            keep_best(&mut best, impact.clone());
+        }
         let mut sorted = all;
         sorted.sort_by(|a, b| b.score.total_cmp(&a.score));
         assert_eq!(best, sorted[..BEST]);

@@ -10,6 +10,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::groups::GroupCell;
 use crate::geo::MARS_URN;
 use crate::records::Impact;
 
@@ -22,7 +23,16 @@ struct Feature<'a> {
     kind: &'static str,
     id: u64,
     geometry: Option<Point>,
-    properties: &'a Impact,
+    properties: Properties<'a>,
+}
+
+/// The columns of the catalogue.
+#[derive(Serialize)]
+struct Properties<'a> {
+    #[serde(flatten)]
+    impact: &'a Impact,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<GroupCell>,
 }
 
 #[derive(Serialize)]
@@ -39,14 +49,15 @@ pub fn head(georeferenced: bool) -> String {
     format!(r#"{{"type":"FeatureCollection","name":"catalogue",{crs}"features":["#)
 }
 
-/// Appends a feature; the first one of all has the id 1 and no comma before it.
+/// Appends a feature, with `group` as the catalogue's column of that name, if it has one; the first one of all has the id 1 and no comma before it.
 ///
 /// # Errors
 /// None is known: memory takes everything.
-pub fn append(text: &mut Vec<u8>, impact: &Impact) -> Result<()> {
+pub fn append(text: &mut Vec<u8>, impact: &Impact, group: Option<GroupCell>) -> Result<()> {
     text.write_all(if impact.id == 1 { b"\n" } else { b",\n" })?;
     let place = impact.lon_deg.zip(impact.lat_deg);
     let geometry = place.map(|coordinates| Point { kind: "Point", coordinates });
-    serde_json::to_writer(text, &Feature { kind: "Feature", id: impact.id, geometry, properties: impact })?;
+    let properties = Properties { impact, group };
+    serde_json::to_writer(text, &Feature { kind: "Feature", id: impact.id, geometry, properties })?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Files that appear whole or not at all: written aside, synced, renamed.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IntoInnerError, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -43,6 +43,21 @@ impl Aside {
     /// Where it is written meanwhile.
     pub fn file(&self) -> &Path {
         &self.aside
+    }
+
+    /// What it will be called.
+    pub fn name(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes what another library wrote to it through to the disk.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub fn sync(self) -> Result<Self> {
+        let synced = File::open(&self.aside).and_then(|file| file.sync_all());
+        synced.with_context(|| format!("cannot write {}", self.path.display()))?;
+        Ok(self)
     }
 
     /// Gives the file, synced by now, its name.
@@ -97,7 +112,7 @@ impl WholeFile {
     /// If they cannot be written; the message names the file.
     pub fn finish(self) -> Result<Aside> {
         let Self { out, aside } = self;
-        let synced = out.into_inner().map_err(|why| why.into_error()).and_then(|file| file.sync_all());
+        let synced = out.into_inner().map_err(IntoInnerError::into_error).and_then(|file| file.sync_all());
         synced.with_context(|| format!("cannot write {}", aside.path.display()))?;
         Ok(aside)
     }

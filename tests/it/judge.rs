@@ -78,7 +78,7 @@ fn a_speed_up_is_of_the_repeats_of_the_same_work() {
 fn scans_are_compared_by_their_logs_and_only_with_the_same_work() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    tiff(&folder.path().join("s.tif"), 512, &[90; 512 * 512]);
+    tiff(&folder.path().join("s.tif"), 512, &vec![90; 512 * 512]);
     std::fs::write(place("scenes.csv"), "file_name,height,width\ns,512,512\n").unwrap();
     let list = place("scenes.csv");
     let scan = |name: &str, flags: &[&str]| {

@@ -8,12 +8,15 @@ mod georef;
 mod golden;
 mod judge;
 mod layouts;
+mod merge;
 mod mine;
 mod prepare;
 mod ranks;
 mod replicas;
 mod report;
 mod rooms;
+#[path = "../../bench/run_folder.rs"]
+mod run_folder;
 mod synth;
 mod together;
 mod train;
