@@ -12,7 +12,7 @@ use deal::{Hands, Strips, fill, first_fit, in_order, longest};
 
 /// A plan in the list's order, with the fewest seams, is kept where its longest shard has at most this share of
 /// the mean, in thousandths.
-const GOOD: u64 = 1010;
+const GOOD: u64 = 1015;
 /// What is tried otherwise, tightest first.
 const LIMITS: [u64; 4] = [1005, 1010, 1015, 1020];
 /// What is tried where none of those can be kept, and the rounds of [`fill`] for each.
@@ -25,7 +25,7 @@ const QUICK: usize = 1 << 14;
 /// Deals the scenes' rows to `shards` shards.
 ///
 /// Bands are cut at multiples of `core_px`, so that the windows are the same whatever the bands are. Shards get
-/// contiguous rows in the list's order where that makes them equal to 1 %; where strips of one core are too coarse
+/// contiguous rows in the list's order where that makes them equal to 1.5 %; where strips of one core are too coarse
 /// for that, a shard gets strips of several scenes that fill it. The work of a strip is its pixels, or its share of
 /// the scene's valid ones where these are known. A shard beyond the work is empty.
 pub fn plan(scenes: &[SceneRecord], shards: usize, band_rows: u64, core_px: u64) -> Vec<Shard> {

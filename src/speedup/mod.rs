@@ -117,15 +117,16 @@ fn scaling(groups: &[(u64, Vec<RunLog>)], reference: usize, asked: Asked) -> Res
         return Err(one.other_work(other, "").into());
     }
     let strong = all().find(|(_, log)| log.same != one.same);
-    let weak = all().find(|&(workers, log)| {
-        (share(workers, log) / mine - 1.0).abs() > SAME_SHARE
-            || (workers == groups[reference].0 && log.same != one.same)
+    // Repeats did the same work, whatever the scaling.
+    let weak = groups.iter().find_map(|(workers, logs)| {
+        logs.iter()
+            .find(|log| log.same != logs[0].same || (share(*workers, log) / mine - 1.0).abs() > SAME_SHARE)
     });
     match (asked, strong, weak) {
         (Asked::Flat, None, _) => Ok(Scaling::Flat),
         (Asked::ByLogs, None, _) => Ok(Scaling::Strong),
         (Asked::ByLogs | Asked::Weak, _, None) => Ok(Scaling::Weak),
-        (Asked::Weak, _, Some((_, other))) => {
+        (Asked::Weak, _, Some(other)) => {
             Err(one.other_work(other, " a worker: this is no weak scaling").into())
         }
         (_, Some((_, other)), _) => Err(one.other_work(other, "").into()),

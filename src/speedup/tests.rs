@@ -153,6 +153,9 @@ fn strong_and_weak_scaling_are_told_apart() {
     assert!(why.is::<WrongUsage>() && why.to_string().contains("scene list large"), "{why}");
     let why = ask(&[(2, place("two")), (4, place("four"))], Asked::Weak).unwrap_err().to_string();
     assert!(why.contains("no weak scaling"), "{why}");
+    let repeats = [(1, place("one")), (2, place("two")), (2, place("again"))];
+    scan(&place("again"), "another", 2_000_000, &[(0.0, 5.0), (0.0, 5.0)]);
+    assert!(ask(&repeats, Asked::ByLogs).unwrap_err().is::<WrongUsage>(), "repeats of other scenes");
     training(&place("trained"), 100, 10.0);
     let why = ask(&[(1, place("one")), (2, place("trained"))], Asked::ByLogs).unwrap_err().to_string();
     assert!(why.contains("one (") && why.contains("kind training"), "{why}");

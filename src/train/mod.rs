@@ -47,7 +47,7 @@ pub use repeats::{REPEAT_HEADER, repeat};
 pub use run::run;
 pub use summary::Summary;
 pub use team::Team;
-pub use times::{TIMES_HEADER, TimesRow};
+pub use times::{TIMES_HEADER, Times, TimesRow};
 
 /// A scene and its mask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -114,12 +114,12 @@ fn a_disk_that_is_really_full_is_an_error_and_what_is_kept_goes_on_when_there_is
     let wanted = undisturbed(folder.path(), &FAST);
     let disk = folder.path().join("disk");
     fs::create_dir(&disk).unwrap();
-    let mount = ["-t", "tmpfs", "-o", "size=64k", "tmpfs", disk.to_str().unwrap()];
+    let mount = ["-t", "tmpfs", "-o", "size=1m", "tmpfs", disk.to_str().unwrap()];
     if !Command::new("mount").args(mount).output().is_ok_and(|ended| ended.status.success()) {
         println!("not run: a small disk cannot be mounted here");
         return;
     }
-    fs::write(disk.join("filler"), vec![0; 52 << 10]).unwrap();
+    fs::write(disk.join("filler"), vec![0; 1012 << 10]).unwrap();
     let ended = run(&scan(folder.path(), "disk", &FAST));
     fs::remove_file(disk.join("filler")).unwrap();
     let again = run(&scan(folder.path(), "disk", &FAST));
