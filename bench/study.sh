@@ -151,7 +151,9 @@ for precision in f32 bf16 f16; do
   if [ $done_it ]; then
     "$marscan" speedup "1=$work/precision/$precision" --out "$work/one" > /dev/null
     awk -F, -v OFS=, -v p=$precision -v m="$(sort -n "$work/memory.log" 2> /dev/null | tail -1)" \
-      'NR == 2 { print p, $6, $7, $11, m, $12 }' "$work/one/speedup.csv" >> "$out/precision.csv"
+      'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+       { print p, $at["images_per_s"], $at["images_per_s_deviation"], $at["peak_resident_mib"], m, $at["device"] }' \
+      "$work/one/speedup.csv" >> "$out/precision.csv"
   else
     echo "$precision,,,,,$(tail -1 "$out/precision-$precision.log" | tr , ';')" >> "$out/precision.csv"
   fi

@@ -8,7 +8,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 5 | [`cli`] |
-//! | 4 | [`plan`], [`scan`], [`merge`], [`score`], [`train`], [`synth`] |
+//! | 4 | [`plan`], [`scan`], [`merge`], [`score`], [`train`], [`synth`], [`speedup`] |
 //! | 3 | [`unet`], the only room that names burn or wgpu |
 //! | 2 | [`config`], [`detect`], [`raster`], [`picture`] |
 //! | 1 | [`geo`], [`tile`], [`table`], [`job`], [`ranks`], the only room that names mpi, [`timing`] |
@@ -30,6 +30,7 @@ pub mod records;
 pub mod scan;
 pub mod score;
 pub mod space;
+pub mod speedup;
 pub mod synth;
 pub mod table;
 pub mod tile;

@@ -273,6 +273,12 @@ pub struct SceneOutcome {
     /// The file that was read, absolute: what pictures of the finds are taken from.
     #[serde(default)]
     pub file: Option<PathBuf>,
+    /// Rows of the whole scene; 0 where an older program did not say.
+    #[serde(default)]
+    pub rows: u64,
+    /// Columns of the scene; 0 where an older program did not say.
+    #[serde(default)]
+    pub cols: u64,
     /// Rows this shard had, as half-open pairs.
     pub row_runs: Vec<(u64, u64)>,
     /// Pixels of those rows.
@@ -302,6 +308,9 @@ pub struct ShardManifest {
     pub shards: usize,
     /// Ids that must agree for results to be merged.
     pub ids: RunIds,
+    /// Pixels of all scenes of the list, so that a merge knows what share of the work it has.
+    #[serde(default)]
+    pub planned_px: Option<u64>,
     /// Settings that decide which blobs are published: connected pixels, at least.
     pub min_area_px: u64,
     /// Settings that decide which blobs are published: mean probability times 255, at least.
@@ -321,6 +330,12 @@ pub struct ShardManifest {
     /// Tasks that worked on it: more than one where some were stopped or killed.
     #[serde(default)]
     pub tasks: usize,
+    /// When it began, seconds since 1970; 0 where an older program did not say.
+    #[serde(default)]
+    pub started_unix_s: f64,
+    /// When it ended, seconds since 1970; 0 where an older program did not say.
+    #[serde(default)]
+    pub ended_unix_s: f64,
     /// Largest private memory (`RssAnon`) seen.
     pub peak_rss_anon_bytes: u64,
     /// What was done, a scene each.

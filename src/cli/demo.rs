@@ -13,11 +13,11 @@ use super::progress::Progress;
 use super::scan::segmenter;
 use crate::config;
 use crate::job::StopRequest;
-use crate::merge::{self, Merged};
+use crate::merge::{self, MergeOptions, Merged};
 use crate::picture::{Mark, Overlay, Ring};
 use crate::plan::SceneList;
 use crate::raster::{Io, MappedScene};
-use crate::records::{Impact, PixelError, TimingRow};
+use crate::records::{Impact, PixelError};
 use crate::scan::{ScanJob, Scanned, scan_shard, shards_folder};
 use crate::score::{TrueImpact, count, matches, truth};
 use crate::space::ScenePx;
@@ -55,10 +55,11 @@ pub fn run(args: &Args) -> Result<Done> {
     let merged = plan_and_scan(args, &scene.list)?;
     let truth = truth::read(&args.out.join(format!("{NAME}_truth.csv")))?;
     let impacts = truth.get(NAME).context("the demo's truth is empty")?;
-    let candidates: Vec<&Impact> = merged.impacts.iter().collect();
+    let catalogue: Vec<Impact> = read_rows(&args.out.join("catalogue.csv"))?;
+    let candidates: Vec<&Impact> = catalogue.iter().collect();
     let pairs = matches(&candidates, impacts);
     print_table(&candidates, impacts, &pairs);
-    let counts = count(&merged.impacts, &truth, 0.0)[NAME];
+    let counts = count(&catalogue, &truth, 0.0)[NAME];
     say!(
         "found {} of {} impacts (recall {:.2}) with {} false positives (precision {:.2})",
         counts.found,
@@ -68,7 +69,7 @@ pub fn run(args: &Args) -> Result<Done> {
         counts.precision()
     );
     print_error(&merged);
-    print_times(&args.out, &merged)?;
+    print_times(&merged);
     draw(&args.out, &candidates, impacts, &pairs)?;
     for file in ["catalogue.csv", "overlay.png", "report.html"] {
         say!("wrote {}", args.out.join(file).display());
@@ -105,7 +106,7 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
         let Scanned::Done(summary) = scanned else { bail!("nobody can stop a demo") };
         say!("shard {index} of {SHARDS}: {:.1} s on {}", summary.manifest.seconds, summary.manifest.device);
     }
-    merge::run(&args.out, false)
+    merge::run(&args.out, &MergeOptions::default())
 }
 
 fn print_table(candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, usize)]) {
@@ -146,13 +147,9 @@ fn print_error(merged: &Merged) {
     );
 }
 
-fn print_times(out: &Path, merged: &Merged) -> Result<()> {
-    let timing: Vec<TimingRow> = read_rows(&out.join("timing.csv"))?;
-    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
-    for row in &timing {
-        *sums.entry(&row.stage).or_default() += row.seconds;
-    }
-    let stages: Vec<_> = sums.iter().map(|(stage, seconds)| format!("{stage} {seconds:.2}")).collect();
+fn print_times(merged: &Merged) {
+    let stages: Vec<_> =
+        merged.stage_seconds.iter().map(|(stage, seconds)| format!("{stage} {seconds:.2}")).collect();
     let seconds: f64 = merged.manifests.iter().map(|manifest| manifest.seconds).sum();
     say!("seconds by stage: {}", stages.join(", "));
     say!(
@@ -161,7 +158,6 @@ fn print_times(out: &Path, merged: &Merged) -> Result<()> {
         merged.valid_px() as f64 / 1e6,
         merged.pixels() as f64 / 1e6 / seconds
     );
-    Ok(())
 }
 
 fn draw(out: &Path, candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, usize)]) -> Result<()> {

@@ -6,17 +6,27 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 
 use super::Done;
-use crate::merge;
+use crate::merge::{self, MergeOptions};
 
 /// Merge the published shards of a run into one catalogue, timing tables and a report.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Example:\n  marscan merge found")]
+#[command(after_help = "Examples:\n  marscan merge found\n  marscan merge found --group-m 200 --gpkg")]
 pub struct Args {
     /// Folder of the run
     out: PathBuf,
     /// Merge what is there though shards are missing, and say which
     #[arg(long)]
     allow_partial: bool,
+    /// Give impacts nearer than this to each other, m, one number in a column `group`: the same place in overlapping
+    /// scenes
+    #[arg(long, value_name = "M")]
+    group_m: Option<f64>,
+    /// Write catalogue.gpkg too: a GeoPackage with the coordinate system of Mars
+    #[arg(long)]
+    gpkg: bool,
+    /// Folder of `marscan speedup`, whose table and figure the report shows
+    #[arg(long, value_name = "FOLDER")]
+    speedup: Option<PathBuf>,
 }
 
 /// Merges and says what came of it.
@@ -24,17 +34,29 @@ pub struct Args {
 /// # Errors
 /// If shards are missing, damaged or of different runs.
 pub fn run(args: &Args) -> Result<Done> {
-    let merged = merge::run(&args.out, args.allow_partial)?;
+    let options = MergeOptions {
+        allow_partial: args.allow_partial,
+        group_m: args.group_m,
+        gpkg: args.gpkg,
+        speedup: args.speedup.clone(),
+    };
+    let merged = merge::run(&args.out, &options)?;
     say!(
         "{} impacts in {:.2} Mpx ({:.2} valid) of {} shards: {}",
-        merged.impacts.len(),
+        merged.impacts,
         merged.pixels() as f64 / 1e6,
         merged.valid_px() as f64 / 1e6,
         merged.manifests.len(),
         args.out.join("catalogue.csv").display()
     );
+    if let Some(area_km2) = merged.searched_km2() {
+        say!("{area_km2:.3} km² searched");
+    }
     if !merged.missing.is_empty() {
         say!("missing shards: {}", merge::ranges(&merged.missing));
+        if let Some(share) = merged.share() {
+            say!("in the catalogue: {:.2} % of the pixels of the scene list", 100.0 * share);
+        }
     }
     for (scene, why) in &merged.failed {
         say!("incomplete: {scene} ({why})");

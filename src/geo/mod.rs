@@ -14,6 +14,18 @@ use crate::space::{LonLat, MapPoint, ScenePx};
 pub use keys::GeoTags;
 pub use projection::Projection;
 
+/// Radius of the sphere that positions on Mars are given on (IAU 2015), m; scenes may be projected from others.
+pub const MARS_RADIUS_M: f64 = 3_396_190.0;
+
+/// That sphere's planetocentric latitudes and longitudes among the IAU's reference systems of 2015.
+pub const MARS_CODE: i32 = 49900;
+
+/// The name of that reference system.
+pub const MARS_NAME: &str = "Mars (2015) - Sphere / Ocentric";
+
+/// That reference system as the OGC names it.
+pub const MARS_URN: &str = "urn:ogc:def:crs:IAU:2015:49900";
+
 /// How a scene's pixels lie on Mars: pixel centre to map by an affine, map to the sphere by a projection.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GeoRef {

@@ -1,22 +1,55 @@
 //! Shards into one catalogue: verified, stitched, sorted, and the tables a paper needs.
 
 mod blobs;
+mod catalogue;
+mod counts;
+mod done;
+mod geojson;
+mod gpkg;
+mod groups;
+mod index;
 mod outputs;
 mod report;
 mod shards;
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::records::{Impact, ShardManifest};
+use blobs::Scene;
+use catalogue::Extras;
+use shards::{FoundShards, PublishedShard};
+
+use crate::records::{Impact, SceneOutcome, ShardManifest};
+use crate::table::Aside;
 pub use shards::ranges;
 
-/// What a merge came to.
+/// How to merge.
+#[derive(Clone, Debug, Default)]
+pub struct MergeOptions {
+    /// Whether shards may be missing.
+    pub allow_partial: bool,
+    /// Impacts nearer than this, m, get one number in the column `group`; without it there is no such column.
+    pub group_m: Option<f64>,
+    /// Whether to write `catalogue.gpkg` too.
+    pub gpkg: bool,
+    /// A folder of `marscan speedup`, whose table and figure the report shows.
+    pub speedup: Option<PathBuf>,
+}
+
+/// What a merge came to: everything but the impacts, of which there may be millions.
 #[derive(Clone, Debug)]
 pub struct Merged {
-    /// In catalogue order.
-    pub impacts: Vec<Impact>,
+    /// How many the catalogue has.
+    pub impacts: u64,
+    /// Those of highest score, at most 50; of equal ones the lowest ids first.
+    pub best: Vec<Impact>,
+    /// The scenes, in catalogue order.
+    pub scenes: Vec<SceneSummary>,
+    /// Seconds of each stage, added over all bands of all shards, by the stage's name.
+    pub stage_seconds: BTreeMap<String, f64>,
     /// The shards that are in it.
     pub manifests: Vec<ShardManifest>,
     /// Numbers of the shards that are not there.
@@ -25,31 +58,79 @@ pub struct Merged {
     pub failed: Vec<(String, String)>,
 }
 
+/// What all shards did to one scene.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SceneSummary {
+    /// The scene's `file_name`.
+    pub scene: String,
+    /// Impacts in the catalogue.
+    pub impacts: u64,
+    /// Pixels that shards had, no-data and what failed included.
+    pub pixels: u64,
+    /// Of those, not no-data.
+    pub valid_px: u64,
+    /// Pixels that went through the network.
+    pub computed_px: u64,
+    /// Ground searched, m²: valid pixels of the shards in which the scene did not fail, where it is
+    /// georeferenced.
+    pub valid_m2: Option<f64>,
+}
+
 impl Merged {
     /// Valid pixels scanned.
     pub fn valid_px(&self) -> u64 {
-        self.scenes().map(|scene| scene.valid_px).sum()
+        self.scenes.iter().map(|scene| scene.valid_px).sum()
     }
 
     /// Pixels scanned, no-data included.
     pub fn pixels(&self) -> u64 {
-        self.scenes().map(|scene| scene.pixels).sum()
+        self.scenes.iter().map(|scene| scene.pixels).sum()
     }
 
-    fn scenes(&self) -> impl Iterator<Item = &crate::records::SceneOutcome> {
-        self.manifests.iter().flat_map(|manifest| &manifest.scenes)
+    /// The share of the scene list's pixels that were scanned and did not fail, 0..=1, where the manifests
+    /// say how many there are.
+    pub fn share(&self) -> Option<f64> {
+        let planned_px = self.manifests.first()?.planned_px?;
+        let outcomes = self.manifests.iter().flat_map(|manifest| &manifest.scenes);
+        let pixels: u64 = outcomes.filter(|o| o.failed.is_none()).map(|o| o.pixels).sum();
+        Some(pixels as f64 / planned_px.max(1) as f64)
+    }
+
+    /// Ground searched, km², in the scenes that are georeferenced, if any is.
+    pub fn searched_km2(&self) -> Option<f64> {
+        km2(self.scenes.iter().map(|scene| scene.valid_m2))
     }
 }
 
-/// Merges the published shards of `out` and writes `catalogue.csv`, `catalogue.geojson`, `timing.csv`,
-/// `speedup.csv` and `report.html` there.
+impl SceneSummary {
+    fn new(scene: &Scene<'_>, impacts: u64) -> Self {
+        let sum = |count: fn(&SceneOutcome) -> u64| scene.outcomes().map(count).sum();
+        Self {
+            scene: scene.name.to_owned(),
+            impacts,
+            pixels: sum(|outcome| outcome.pixels),
+            valid_px: sum(|outcome| outcome.valid_px),
+            computed_px: sum(|outcome| outcome.computed_px),
+            valid_m2: scene.valid_m2(),
+        }
+    }
+}
+
+/// Merges the published shards of `out` and writes `catalogue.csv`, `catalogue.geojson`, `scenes.csv` (the
+/// scenes that are done), `timing.csv`, `speedup.csv` and `report.html` there; of a georeferenced run
+/// `catalogue.diam` and `catalogue.scc` too, and `catalogue.gpkg` where it is asked for.
+///
+/// Memory does not grow with the impacts, but for 48 bytes each where they are grouped, and 72 bytes each of
+/// the fullest scene's.
 ///
 /// # Errors
 /// If there is no shard, a file of one is damaged, shards of different runs are mixed, or some are missing
-/// and `allow_partial` is not set.
-pub fn run(out: &Path, allow_partial: bool) -> Result<Merged> {
+/// and that is not allowed.
+pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
+    options.group_m.map_or(Ok(()), groups::check)?;
+    let compared = options.speedup.as_deref().map(report::Compared::load).transpose()?;
     let found = shards::find(out)?;
-    if !found.missing.is_empty() && !allow_partial {
+    if !found.missing.is_empty() && !options.allow_partial {
         bail!(
             "{} of {} shards are missing from {}: {}; scan them, or merge what is there with --allow-partial",
             found.missing.len(),
@@ -58,18 +139,70 @@ pub fn run(out: &Path, allow_partial: bool) -> Result<Merged> {
             ranges(&found.missing)
         );
     }
-    let impacts = blobs::impacts(&found)?;
-    let manifests: Vec<ShardManifest> = found.shards.into_iter().map(|shard| shard.manifest).collect();
-    let mut failed: Vec<(String, String)> = manifests
-        .iter()
-        .flat_map(|manifest| &manifest.scenes)
-        .filter_map(|scene| Some((scene.scene.clone(), scene.failed.clone()?)))
-        .collect();
+    let scenes = blobs::scenes(&found);
+    let groups = options.group_m.map(|distance_m| groups::group(&scenes, distance_m)).transpose()?;
+    let extras = Extras {
+        groups: groups.as_ref(),
+        area_km2: km2(scenes.iter().map(Scene::valid_m2)),
+        gpkg: options.gpkg,
+    };
+    let written = catalogue::write(out, &scenes, &extras)?;
+    let timing = outputs::timing(out, &found.shards)?;
+    publish(out, written.files.into_iter().chain([timing]))?;
+    done::write(out, &scenes)?;
+    let summaries = scenes.iter().zip(&written.counts).map(|(scene, count)| SceneSummary::new(scene, *count));
+    let summaries: Vec<SceneSummary> = summaries.collect();
+    let merged = Merged {
+        impacts: written.counts.iter().sum(),
+        best: written.best,
+        scenes: summaries,
+        stage_seconds: stage_seconds(&found.shards),
+        failed: failed(&found.shards),
+        missing: found.missing.clone(),
+        manifests: manifests(found),
+    };
+    outputs::write(out, &merged, compared.as_ref())?;
+    Ok(merged)
+}
+
+/// The sum of areas in m² as km², if there is any.
+fn km2(areas_m2: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    areas_m2.flatten().reduce(|sum, area| sum + area).map(|area_m2| area_m2 / 1e6).filter(|km2| *km2 > 0.0)
+}
+
+/// Gives `files` their names, and removes what an earlier merge wrote beside them and this one does not.
+fn publish(out: &Path, files: impl Iterator<Item = Aside>) -> Result<()> {
+    let mut stale: BTreeSet<PathBuf> = catalogue::OPTIONAL.iter().map(|name| out.join(name)).collect();
+    for file in files {
+        stale.remove(file.name());
+        file.publish()?;
+    }
+    for path in stale.iter().filter(|path| path.exists()) {
+        fs::remove_file(path)
+            .with_context(|| format!("cannot remove {}, of an earlier merge", path.display()))?;
+    }
+    Ok(())
+}
+
+fn stage_seconds(shards: &[PublishedShard]) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for (stage, seconds) in shards.iter().flat_map(|shard| &shard.stage_seconds) {
+        *sums.entry(stage.clone()).or_default() += seconds;
+    }
+    sums
+}
+
+fn failed(shards: &[PublishedShard]) -> Vec<(String, String)> {
+    let outcomes = shards.iter().flat_map(|shard| &shard.manifest.scenes);
+    let mut failed: Vec<(String, String)> =
+        outcomes.filter_map(|scene| Some((scene.scene.clone(), scene.failed.clone()?))).collect();
     failed.sort();
     failed.dedup_by(|a, b| a.0 == b.0);
-    let merged = Merged { impacts, manifests, missing: found.missing, failed };
-    outputs::write(out, &merged)?;
-    Ok(merged)
+    failed
+}
+
+fn manifests(found: FoundShards) -> Vec<ShardManifest> {
+    found.shards.into_iter().map(|shard| shard.manifest).collect()
 }
 
 /// The manifests of the published shards of `out`, verified.
@@ -77,5 +210,5 @@ pub fn run(out: &Path, allow_partial: bool) -> Result<Merged> {
 /// # Errors
 /// As [`run`], but missing shards are no error.
 pub fn shard_manifests(out: &Path) -> Result<Vec<ShardManifest>> {
-    Ok(shards::find(out)?.shards.into_iter().map(|shard| shard.manifest).collect())
+    shards::find(out).map(manifests)
 }

@@ -1,15 +1,17 @@
-//! The files a merge writes, each whole or not at all.
+//! The tables of times that a merge writes, each whole or not at all.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use serde_json::json;
 
+use super::index::{Span, gone};
+use super::shards::PublishedShard;
 use super::{Merged, report};
-use crate::records::{ShardManifest, TimingRow};
-use crate::scan::shard_folder;
-use crate::table::{CATALOGUE_HEADER, TIMING_HEADER, read_rows, write_rows, write_whole};
+use crate::records::ShardManifest;
+use crate::table::{Aside, TIMING_HEADER, WholeFile, write_rows, write_whole};
 
 /// One line of `speedup.csv`: how well `shards` shards shared the work.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -52,22 +54,39 @@ const SPEEDUP_HEADER: [&str; 11] = [
     "valid_mpx_s",
 ];
 
-/// Writes all outputs of `merged` into `out`.
+/// Writes the tables of times and the report of `merged` into `out`.
 ///
 /// # Errors
 /// If one cannot be written.
-pub fn write(out: &Path, merged: &Merged) -> Result<()> {
-    write_rows(&out.join("catalogue.csv"), &CATALOGUE_HEADER, &merged.impacts)?;
-    write_whole(&out.join("catalogue.geojson"), geojson(merged).as_bytes())?;
-    let mut timing: Vec<TimingRow> = Vec::new();
-    for manifest in &merged.manifests {
-        let folder = shard_folder(out, manifest.shard, manifest.shards);
-        timing.extend(read_rows::<TimingRow>(&folder.join("timing.csv"))?);
-    }
-    write_rows(&out.join("timing.csv"), &TIMING_HEADER, &timing)?;
+pub fn write(out: &Path, merged: &Merged, compared: Option<&report::Compared>) -> Result<()> {
     let speedup = speedup(merged);
     write_rows(&out.join("speedup.csv"), &SPEEDUP_HEADER, std::slice::from_ref(&speedup))?;
-    write_whole(&out.join("report.html"), report::html(merged, &timing, &speedup).as_bytes())
+    write_whole(&out.join("report.html"), report::html(out, merged, &speedup, compared).as_bytes())
+}
+
+/// Appends the lines of all shards' `timing.csv`, as they are, to one; its name it has still to get.
+///
+/// # Errors
+/// If one cannot be read, or the file cannot be written.
+pub fn timing(out: &Path, shards: &[PublishedShard]) -> Result<Aside> {
+    let mut file = WholeFile::create(&out.join("timing.csv"))?;
+    file.append(format!("{}\n", TIMING_HEADER.join(",")).as_bytes())?;
+    let mut lines = Vec::new();
+    for shard in shards {
+        let path = shard.folder.join("timing.csv");
+        lines.clear();
+        read_lines(&path, shard.timing, &mut lines).with_context(|| gone(&path))?;
+        file.append(&lines)?;
+    }
+    file.finish()
+}
+
+fn read_lines(path: &Path, span: Span, lines: &mut Vec<u8>) -> Result<()> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(span.start))?;
+    let read = file.take(span.end - span.start).read_to_end(lines)?;
+    ensure!(read as u64 == span.end - span.start, "it was changed while it was merged: merge again");
+    Ok(())
 }
 
 fn speedup(merged: &Merged) -> SpeedupRow {
@@ -96,22 +115,4 @@ fn speedup(merged: &Merged) -> SpeedupRow {
         efficiency: ratio(speedup, busy.len() as f64),
         valid_mpx_s: ratio(merged.valid_px() as f64 / 1e6, sum_s),
     }
-}
-
-/// The catalogue as GeoJSON points; a scene that is not georeferenced gives features without geometry.
-fn geojson(merged: &Merged) -> String {
-    let features: Vec<_> = merged
-        .impacts
-        .iter()
-        .map(|impact| {
-            let geometry = impact.lon_deg.zip(impact.lat_deg);
-            json!({
-                "type": "Feature",
-                "id": impact.id,
-                "geometry": geometry.map(|(lon, lat)| json!({"type": "Point", "coordinates": [lon, lat]})),
-                "properties": impact,
-            })
-        })
-        .collect();
-    json!({"type": "FeatureCollection", "features": features}).to_string()
 }

@@ -1,13 +1,16 @@
 //! The published folders of a run, each held against its own checksums and against the others.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
 
+use super::index::{SceneTable, Span, scene_table, timing_table, verified};
 use crate::records::ShardManifest;
 use crate::scan::{read_manifest, shards_folder};
+use crate::table::{BLOB_HEADER, SEAM_HEADER, TIMING_HEADER};
 
 /// A published shard.
 pub struct PublishedShard {
@@ -15,6 +18,14 @@ pub struct PublishedShard {
     pub folder: PathBuf,
     /// Its `shard.json`.
     pub manifest: ShardManifest,
+    /// Its `impacts.csv`.
+    pub blobs: SceneTable,
+    /// Its `seams.csv`.
+    pub seams: SceneTable,
+    /// The lines of its `timing.csv`.
+    pub timing: Span,
+    /// Seconds of each stage.
+    pub stage_seconds: Vec<(String, f64)>,
 }
 
 /// All published shards of a run.
@@ -35,23 +46,25 @@ pub fn find(out: &Path) -> Result<FoundShards> {
     let folder = shards_folder(out);
     let entries = fs::read_dir(&folder)
         .with_context(|| format!("no shards in {}: run `marscan scan --out {0}` first", out.display()))?;
-    let mut shards = BTreeMap::new();
+    let mut named = Vec::new();
     for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some((index, count)) = parse(&name) {
-            let shard = verified(entry.path(), index, count)?;
-            shards.insert((count, index), shard);
+        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+        if let Some((index, count)) = parse(&entry.file_name().to_string_lossy()) {
+            named.push((count, index, entry.path()));
         }
     }
-    let shards: Vec<PublishedShard> = shards.into_values().collect();
+    named.sort();
+    // Errors are taken in shard order, so that the same damage gives the same message.
+    let opened: Vec<Result<PublishedShard>> =
+        named.into_par_iter().map(|(count, index, path)| open(path, index, count)).collect();
+    let shards: Vec<PublishedShard> = opened.into_iter().collect::<Result<_>>()?;
     let Some(first) = shards.first() else { bail!("no finished shard in {}", folder.display()) };
     for shard in &shards {
         same_run(first, shard)?;
     }
     let count = first.manifest.shards;
-    let mut missing: Vec<usize> = (0..count).collect();
-    missing.retain(|index| shards.iter().all(|shard| shard.manifest.shard != *index));
+    let there: BTreeSet<usize> = shards.iter().map(|shard| shard.manifest.shard).collect();
+    let missing = (0..count).filter(|index| !there.contains(index)).collect();
     Ok(FoundShards { shards, count, missing })
 }
 
@@ -63,7 +76,7 @@ fn parse(name: &str) -> Option<(usize, usize)> {
     Some((index.parse().ok()?, count.parse().ok()?))
 }
 
-fn verified(folder: PathBuf, index: usize, count: usize) -> Result<PublishedShard> {
+fn open(folder: PathBuf, index: usize, count: usize) -> Result<PublishedShard> {
     let manifest = read_manifest(&folder)?;
     ensure!(
         (manifest.shard, manifest.shards) == (index, count),
@@ -72,17 +85,27 @@ fn verified(folder: PathBuf, index: usize, count: usize) -> Result<PublishedShar
         manifest.shard,
         manifest.shards
     );
-    for (name, hash) in &manifest.files {
+    let hash = |name: &str| {
+        let found = manifest.files.iter().find(|file| file.0 == name);
+        found
+            .map(|file| file.1.as_str())
+            .with_context(|| format!("{} does not name {name}", folder.display()))
+    };
+    let scenes: Vec<&str> = manifest.scenes.iter().map(|outcome| outcome.scene.as_str()).collect();
+    let table = |name: &str, header: &[&str]| {
         let path = folder.join(name);
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        ensure!(
-            blake3::hash(&bytes).to_hex().as_str() == hash,
-            "{} is not what was published (its checksum differs): remove {} and scan this shard again",
-            path.display(),
-            folder.display()
-        );
+        verified(&path, hash(name)?, |file| scene_table(&path, file, header, &scenes))
+    };
+    let blobs = table("impacts.csv", &BLOB_HEADER)?;
+    let seams = table("seams.csv", &SEAM_HEADER)?;
+    let timing = folder.join("timing.csv");
+    let (timing, stage_seconds) =
+        verified(&timing, hash("timing.csv")?, |file| timing_table(file, &TIMING_HEADER))?;
+    let read = ["impacts.csv", "seams.csv", "timing.csv"];
+    for (name, hash) in manifest.files.iter().filter(|file| !read.contains(&file.0.as_str())) {
+        verified(&folder.join(name), hash, |_| Ok(()))?;
     }
-    Ok(PublishedShard { folder, manifest })
+    Ok(PublishedShard { folder, manifest, blobs, seams, timing, stage_seconds })
 }
 
 fn same_run(first: &PublishedShard, other: &PublishedShard) -> Result<()> {

@@ -1,14 +1,17 @@
-//! Pictures: a scene reduced to a screen's size with rings around places in it, crops side by side ([`mosaic`]),
-//! and figures ([`plot`]).
+//! Pictures: a scene reduced to a screen's size with rings around places in it, crops side by side ([`mosaic`]) or
+//! alone ([`thumbnail()`]), and figures ([`plot`]).
 
 pub mod mosaic;
 pub mod plot;
+mod thumbnail;
 
 use std::io::Write;
 
 use anyhow::{Result, ensure};
 
 use crate::space::ScenePx;
+
+pub use thumbnail::{data_uri, thumbnail};
 
 /// What a ring says; colours that the colour-blind tell apart (Okabe and Ito 2008).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,10 +121,11 @@ impl Overlay {
     }
 }
 
-/// Writes `[row, col, rgb]` as PNG.
+/// Writes `[row, col, rgb]`, or `[row, col]` in grey, as PNG.
 fn encode(rows: usize, cols: usize, pixels: &[u8], out: impl Write) -> Result<()> {
     let mut encoder = png::Encoder::new(out, cols as u32, rows as u32);
-    encoder.set_color(png::ColorType::Rgb);
+    let grey = pixels.len() == rows * cols;
+    encoder.set_color(if grey { png::ColorType::Grayscale } else { png::ColorType::Rgb });
     encoder.set_depth(png::BitDepth::Eight);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(pixels)?;

@@ -9,11 +9,13 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{ScanJob, shard_folder};
 use crate::detect::components::LabelledBand;
+use crate::fault::Stopped;
+use crate::job::StopRequest;
 use crate::raster::FileStamp;
 use crate::records::{Band, PixelError};
 use crate::timing::{Stage, host_name};
@@ -65,7 +67,7 @@ impl Journal {
     /// settings, weights or scenes have journals of their own.
     ///
     /// # Errors
-    /// If it cannot be read or written, or another task keeps it.
+    /// If it cannot be read or written, or another task keeps it; [`Stopped`] if asked to stop while waiting.
     pub fn open(job: &ScanJob, index: usize) -> Result<Self> {
         let folder = shard_folder(&job.out, index, job.shards);
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -75,7 +77,7 @@ impl Journal {
                 fs::create_dir_all(shards)?;
             }
             let file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
-            let locked = lock(&file, &path)?;
+            let locked = lock(&file, &path, &job.stop)?;
             let (lines, whole_bytes) = read(&file)?;
             file.set_len(whole_bytes)?;
             let mut journal = Self { path: path.clone(), file, locked, kept: Vec::new(), tasks: 0 };
@@ -148,12 +150,13 @@ fn run_digest(job: &ScanJob) -> Result<String> {
 }
 
 /// Whether the file system has locks; if so, this task holds it.
-fn lock(file: &File, path: &Path) -> Result<bool> {
+fn lock(file: &File, path: &Path, stop: &StopRequest) -> Result<bool> {
     let began = Instant::now();
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(true),
             Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+                ensure!(stop.asked().is_none(), Stopped);
                 std::thread::sleep(Duration::from_millis(100));
             }
             Err(TryLockError::WouldBlock) => bail!(

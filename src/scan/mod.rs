@@ -23,7 +23,7 @@ use crate::raster::Io;
 use crate::records::{RunIds, Shard, ShardManifest};
 use crate::timing::{PeakMemory, ShardClock, host_name};
 
-pub use manifest::read as read_manifest;
+pub use manifest::{read as read_manifest, write as write_manifest};
 pub use pipeline::level;
 pub use publish::shard_folder;
 pub use visit::{BandView, visit_scene};
@@ -172,7 +172,10 @@ pub fn scan_shard(
         job.plan().into_iter().nth(index).ok_or_else(|| {
             WrongUsage(format!("shard {index} of {} shards: they count from 0", job.shards))
         })?;
-    let mut journal = Journal::open(job, index)?;
+    let mut journal = match Journal::open(job, index) {
+        Err(why) if why.is::<Stopped>() => return Ok(Scanned::Stopped),
+        journal => journal?,
+    };
     // The task that this one waited for may have finished it.
     if let Some(manifest) = job.finished(index)? {
         journal.remove()?;

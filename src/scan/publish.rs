@@ -11,7 +11,7 @@ use super::{ScanJob, ShardSummary, manifest, shards_folder};
 use crate::detect::stitch::stitch;
 use crate::records::{BlobRow, SceneOutcome, SeamRow, Shard, ShardManifest, TimingRow};
 use crate::table::{BLOB_HEADER, SEAM_HEADER, TIMING_HEADER, csv_bytes, write_whole};
-use crate::timing::BandClock;
+use crate::timing::{BandClock, unix_seconds};
 
 /// The machine and what the network ran on.
 pub struct Where {
@@ -179,6 +179,8 @@ fn describe(
     let outcome = |(index, scene): (usize, SceneFindings)| SceneOutcome {
         scene: job.scenes.records[index].file_name.clone(),
         file: std::path::absolute(job.scenes.path(&job.scenes.records[index])).ok(),
+        rows: job.scenes.records[index].rows,
+        cols: job.scenes.records[index].cols,
         row_runs: scene.rows,
         pixels: scene.pixels,
         valid_px: scene.valid_px,
@@ -188,10 +190,12 @@ fn describe(
         georef: scene.georef,
         pixel_error: scene.pixel_error,
     };
+    let (seconds, ended_unix_s) = (work.clock.seconds(), unix_seconds());
     ShardManifest {
         shard: shard.index,
         shards: job.shards,
         ids: job.ids(),
+        planned_px: Some(job.scenes.records.iter().map(|scene| scene.rows * scene.cols).sum()),
         min_area_px: job.settings.scan.min_area_px,
         min_score: job.settings.scan.min_score,
         host: place.host.clone(),
@@ -199,7 +203,9 @@ fn describe(
         threads: rayon::current_num_threads(),
         scheduler: job.scheduler.clone(),
         command: job.command.clone(),
-        seconds: work.clock.seconds(),
+        seconds,
+        started_unix_s: ended_unix_s - seconds,
+        ended_unix_s,
         tasks: 1,
         peak_rss_anon_bytes: work.memory.bytes(),
         scenes: found.scenes.into_iter().map(outcome).collect(),

@@ -1,8 +1,8 @@
 //! Files that appear whole or not at all: written aside, synced, renamed.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::io::{BufWriter, IntoInnerError, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -19,16 +19,101 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// If any step fails; what stood under `path` before is then untouched.
 pub fn write_whole_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    let written = (|| {
-        let mut out = BufWriter::new(File::create(&aside)?);
-        fill(&mut out)?;
-        out.into_inner()?.sync_all()?;
-        fs::rename(&aside, path)?;
+    let mut file = WholeFile::create(path)?;
+    fill(&mut file.out).with_context(|| format!("cannot write {}", path.display()))?;
+    file.finish()?.publish()
+}
+
+/// A name that a file will get: until then it is written aside, and removed if it never comes so far.
+#[derive(Debug)]
+pub struct Aside {
+    path: PathBuf,
+    aside: PathBuf,
+    published: bool,
+}
+
+impl Aside {
+    /// For a file that will be called `path`; nothing is made yet.
+    pub fn new(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let aside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        Self { path: path.to_owned(), aside, published: false }
+    }
+
+    /// Where it is written meanwhile.
+    pub fn file(&self) -> &Path {
+        &self.aside
+    }
+
+    /// What it will be called.
+    pub fn name(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes what another library wrote to it through to the disk.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub fn sync(self) -> Result<Self> {
+        let synced = File::open(&self.aside).and_then(|file| file.sync_all());
+        synced.with_context(|| format!("cannot write {}", self.path.display()))?;
+        Ok(self)
+    }
+
+    /// Gives the file, synced by now, its name.
+    ///
+    /// # Errors
+    /// If it cannot be renamed; what stood under the name before is then untouched.
+    pub fn publish(mut self) -> Result<()> {
+        fs::rename(&self.aside, &self.path)
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.published = true;
         Ok(())
-    })();
-    written
-        .inspect_err(|_: &anyhow::Error| drop(fs::remove_file(&aside)))
-        .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if !self.published {
+            drop(fs::remove_file(&self.aside));
+        }
+    }
+}
+
+/// A file written as its content comes, under its name only in the end.
+#[derive(Debug)]
+pub struct WholeFile {
+    out: BufWriter<File>,
+    aside: Aside,
+}
+
+impl WholeFile {
+    /// Opens the file aside.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        let aside = Aside::new(path);
+        let file = File::create(aside.file()).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { out: BufWriter::new(file), aside })
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// If they cannot be written; the message names the file.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).with_context(|| format!("cannot write {}", self.aside.path.display()))
+    }
+
+    /// Writes the last bytes through to the disk; the name is still to be given.
+    ///
+    /// # Errors
+    /// If they cannot be written; the message names the file.
+    pub fn finish(self) -> Result<Aside> {
+        let Self { out, aside } = self;
+        let synced = out.into_inner().map_err(IntoInnerError::into_error).and_then(|file| file.sync_all());
+        synced.with_context(|| format!("cannot write {}", aside.path.display()))?;
+        Ok(aside)
+    }
 }

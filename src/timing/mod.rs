@@ -1,13 +1,23 @@
 //! Where the time and the memory went: stages that follow each other without a gap.
 
 mod memory;
+mod spread;
 
 use std::borrow::Cow;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 pub use memory::{PeakMemory, host_name, peak_resident_bytes};
+pub use spread::Spread;
+
+/// The stages of a band, in the order of work.
+pub const STAGES: [&str; 7] = ["open", "read", "decode", "infer", "label", "write", "wait"];
+
+/// Seconds since 1970, UTC, by this machine's clock.
+pub fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
 
 /// A stage of a band, on the shard's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

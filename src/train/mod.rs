@@ -24,9 +24,7 @@ pub mod runs;
 pub mod sampler;
 mod schedule;
 pub mod source;
-pub mod speedup;
 pub mod split;
-mod spread;
 mod start;
 pub mod stats;
 pub mod store;
@@ -49,7 +47,7 @@ pub use repeats::{REPEAT_HEADER, repeat};
 pub use run::run;
 pub use summary::Summary;
 pub use team::Team;
-pub use times::TIMES_HEADER;
+pub use times::{TIMES_HEADER, TimesRow};
 
 /// A scene and its mask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,10 +4,10 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::run::run;
-use super::spread::Spread;
 use super::{Event, Summary, Team, TrainJob};
 use crate::job::StopRequest;
 use crate::table::write_rows;
+use crate::timing::Spread;
 
 /// Figures of a [`RepeatRow`].
 const FIGURES: usize = 11;

@@ -300,6 +300,7 @@ impl<'a> Course<'a> {
         let (images, seconds) = rates.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         Summary {
             run_id: self.state.progress.run_id.clone(),
+            work_id: super::start::work_id(self.job).unwrap_or_default(),
             settings: self.job.settings.name.clone(),
             ended: ended.unwrap_or_else(|| format!("stopped after {} steps", self.state.progress.steps)),
             stopped_by,

@@ -94,6 +94,13 @@ pub(super) fn run_id(job: &TrainJob) -> Result<String> {
     Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
 }
 
+/// As [`run_id`], but the same for repeats with other seeds.
+pub(super) fn work_id(job: &TrainJob) -> Result<String> {
+    let mut job = job.clone();
+    job.settings.train.seed = 0;
+    run_id(&job)
+}
+
 /// blake3 of the weights that training starts from.
 pub(super) fn from_id(job: &TrainJob) -> Option<String> {
     job.from.as_ref().map(|bytes| blake3::hash(bytes).to_hex().to_string())

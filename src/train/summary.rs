@@ -12,6 +12,9 @@ use crate::table::write_whole;
 pub struct Summary {
     /// Settings, scenes and program, as in the checkpoint.
     pub run_id: String,
+    /// The same without the seed: repeats share it. Empty where an older program did not say.
+    #[serde(default)]
+    pub work_id: String,
     /// The settings' name.
     pub settings: String,
     /// Why it ended, in words.

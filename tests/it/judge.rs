@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::files::{bytes, fail, succeed};
+use crate::files::{bytes, fail, succeed, tiff};
 use crate::training::{Ground, rows, tiny};
 
 type Row = BTreeMap<String, String>;
@@ -72,4 +72,38 @@ fn a_speed_up_is_of_the_repeats_of_the_same_work() {
     let (code, message) = fail(&["speedup", &one, &other, "--out", &out]);
     assert!(code == 2 && message.contains("48 images"), "{message}");
     assert_eq!(fail(&["speedup", "one", "--out", &out]).0, 2);
+}
+
+#[test]
+fn scans_are_compared_by_their_logs_and_only_with_the_same_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    tiff(&folder.path().join("s.tif"), 512, &vec![90; 512 * 512]);
+    std::fs::write(place("scenes.csv"), "file_name,height,width\ns,512,512\n").unwrap();
+    let list = place("scenes.csv");
+    let scan = |name: &str, flags: &[&str]| {
+        let out = place(name);
+        let common = ["scan", "--scenes", &list, "--settings", "threshold", "--window", "64", "--out", &out];
+        succeed(&[&common[..], flags].concat());
+    };
+    // One process scans its shards one after the other: one task.
+    scan("one/repeat-0", &["--shards", "2"]);
+    scan("one/repeat-1", &["--shards", "4"]);
+    scan("other", &["--dark-max", "9"]);
+    let (one, other, out) =
+        (format!("1={}", place("one")), format!("2={}", place("other")), place("speedup"));
+    let said = succeed(&["speedup", &one, "--out", &out]);
+    assert!(said.contains("strong scaling") && said.contains("tasks") && said.contains("infer"), "{said}");
+    let table: Vec<Row> = rows(&folder.path().join("speedup/speedup.csv"));
+    assert_eq!((table[0]["repeats"].as_str(), table[0]["pixels"].as_str()), ("2", "262144"));
+    assert!(number(&table[0], "seconds") > 0.0 && number(&table[0], "shards_at_once") == 1.0, "{table:?}");
+    let shares: f64 = table[0]
+        .iter()
+        .filter(|cell| cell.0.starts_with("share_"))
+        .map(|cell| cell.1.parse::<f64>().unwrap())
+        .sum();
+    assert!((shares - 1.0).abs() < 1e-9, "{table:?}");
+    let (code, message) = fail(&["speedup", &one, &other, "--out", &out]);
+    assert!(code == 2 && message.contains("settings"), "{message}");
+    assert!(message.contains(&place("one/repeat-0")) && message.contains(&place("other")), "{message}");
 }

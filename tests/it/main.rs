@@ -12,12 +12,16 @@ mod golden;
 mod judge;
 mod layouts;
 mod lsf;
+mod merge;
 mod mine;
 mod prepare;
 mod processes;
 mod ranks;
 mod replicas;
+mod report;
 mod rooms;
+#[path = "../../bench/run_folder.rs"]
+mod run_folder;
 mod slurm;
 mod synth;
 mod together;

@@ -9,21 +9,25 @@ const FLOORS: [&[&str]; 6] = [
     &["geo", "tile", "table", "job", "ranks", "timing"],
     &["config", "detect", "raster", "picture"],
     &["unet"],
-    &["plan", "scan", "merge", "score", "train", "synth"],
+    &["plan", "scan", "merge", "score", "train", "synth", "speedup"],
     &["cli"],
 ];
 
 /// Allowed all the same: a manifest carries a scene's georeferencing, and rooms of the pipeline call each
 /// other downwards.
-const ALLOWED: [(&str, &str); 9] = [
+const ALLOWED: [(&str, &str); 13] = [
     ("records", "geo"),
     ("records", "space"),
     ("raster", "config"),
     ("unet", "config"),
     ("scan", "plan"),
+    ("merge", "plan"),
     ("merge", "scan"),
     ("synth", "plan"),
     ("train", "plan"),
+    ("speedup", "train"),
+    ("speedup", "merge"),
+    ("speedup", "scan"),
     ("detect", "config"),
 ];
 

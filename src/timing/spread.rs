@@ -1,8 +1,11 @@
 //! How far repeats lie apart.
 
+use serde::Serialize;
+
 /// Mean, and deviation of a sample: over one less than the values.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// Sum over count.
     pub mean: f64,
     /// None of one value.
     pub deviation: Option<f64>,
