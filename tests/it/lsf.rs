@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::bsub::{Job, Lsf, words};
-use crate::files::{bytes, listed, marscan, succeed, tiff};
+use crate::files::{bytes, marscan, succeed, tiff};
 use crate::processes::told_in_the_middle;
 
 fn script(name: &str) -> String {
@@ -140,7 +140,6 @@ fn an_lsf_night_scans_what_is_new() {
     assert!(first.contains("1 scenes listed"), "{first}");
     let date = fs::read_dir(folder.join("nights")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(bytes(date.join("catalogue.csv")), wanted);
-    listed(&date);
     let again = night();
     assert!(again.contains("no scene is new") && !again.contains("is submitted"), "{again}");
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
 
-use crate::files::{bytes, listed, succeed, tiff};
+use crate::files::{bytes, succeed, tiff};
 use crate::processes::{processes, signal, text, told_in_the_middle, until};
 
 /// A Slurm of its own, and the folder that its jobs work in; gone with all its jobs when it is dropped.
@@ -275,7 +275,6 @@ fn a_night_scans_what_is_new(slurm: &Slurm, wanted: &[u8]) {
     assert_eq!(slurm.wait(&merge)[0].exit_code, "0:0");
     let date = std::fs::read_dir(slurm.path("nights")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(bytes(date.join("catalogue.csv")), wanted);
-    listed(&date);
     let again = night();
     let said = text(&again.stdout);
     assert!(again.status.success() && said.contains("no scene is new"), "{said}{}", text(&again.stderr));
