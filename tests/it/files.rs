@@ -6,13 +6,6 @@ use std::process::{Command, Output};
 
 use marscan::raster::writer::StripWriter;
 
-/// Stands in for a merge that does not list the scenes it has yet.
-pub fn listed(night: &Path) {
-    if !night.join("scenes.csv").exists() {
-        fs::copy(night.join("tonight.csv"), night.join("scenes.csv")).unwrap();
-    }
-}
-
 /// Runs the program.
 pub fn marscan(args: &[&str]) -> Output {
     marscan_command().args(args).output().unwrap()

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::bsub::{Job, Lsf, words};
-use crate::files::{bytes, listed, marscan, succeed, tiff};
+use crate::files::{bytes, marscan, succeed, tiff};
+use crate::processes::told_in_the_middle;
 
 fn script(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("lsf").join(name)).unwrap()
@@ -98,14 +99,15 @@ fn a_task_that_lsf_warns_goes_on_when_it_is_requeued() {
     let (folder, lsf) = (folder.path(), Lsf::new(folder.path()));
     scene(folder);
     let wanted = alone(folder, "unet1");
-    let env =
-        [("SCENES", "images/scenes.csv"), ("OUT", "found"), ("FLAGS", "--settings unet1 --band-rows 1")];
+    let env = [("SCENES", "images/scenes.csv"), ("OUT", "warned"), ("FLAGS", "--settings unet1")];
+    let told = told_in_the_middle("warned", folder.join("warned/shards"));
     let codes = lsf.submit(&words("-J marscan[1-2] -n 1 -W 12 -wt 11"), &script("scan.sh"), &env).unwrap();
+    told.join().unwrap();
     let stopped = codes.values().flatten().filter(|code| **code == 75).count();
     assert!(codes.values().all(|runs| runs[runs.len() - 1] == 0), "{codes:?}: {}", lsf.log(1));
     assert!(stopped > 0, "none was stopped: {codes:?}");
-    succeed(&["merge", folder.join("found").to_str().unwrap()]);
-    assert_eq!(bytes(folder.join("found/catalogue.csv")), wanted);
+    succeed(&["merge", folder.join("warned").to_str().unwrap()]);
+    assert_eq!(bytes(folder.join("warned/catalogue.csv")), wanted);
 }
 
 #[test]
@@ -138,7 +140,6 @@ fn an_lsf_night_scans_what_is_new() {
     assert!(first.contains("1 scenes listed"), "{first}");
     let date = fs::read_dir(folder.join("nights")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(bytes(date.join("catalogue.csv")), wanted);
-    listed(&date);
     let again = night();
     assert!(again.contains("no scene is new") && !again.contains("is submitted"), "{again}");
 }

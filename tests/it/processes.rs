@@ -1,7 +1,8 @@
 //! The program's processes under a scheduler, as `/proc` shows them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What a program printed.
@@ -21,6 +22,24 @@ pub fn until(seconds: u64, what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Sees to it that a scheduler's SIGUSR1 finds the two tasks that scan into `out` with a band done and others not,
+/// however fast the machine is: they are stopped there, and go on when they are told.
+pub fn told_in_the_middle(out: &'static str, shards: PathBuf) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let tasks = processes(out, 2);
+        let mut busy = tasks.clone();
+        until(30, "a finished band", || {
+            let at_work = |task: &String| !(is_told(task) || ended(task));
+            busy.retain(|task| at_work(task) && !(has_a_band(&shards, task) && signal(task, "STOP")));
+            busy.is_empty()
+        });
+        for task in tasks {
+            until(60, "SIGUSR1", || is_told(&task) || ended(&task));
+            signal(&task, "CONT");
+        }
+    })
+}
+
 /// The numbers of the `count` running programs that scan into `out`.
 pub fn processes(out: &str, count: usize) -> Vec<String> {
     let mut found = Vec::new();
@@ -38,14 +57,18 @@ pub fn processes(out: &str, count: usize) -> Vec<String> {
 }
 
 /// Whether the task keeps a finished band for its next run.
-pub fn has_a_band(shards: &Path, process: &str) -> bool {
+fn has_a_band(shards: &Path, process: &str) -> bool {
     let variables = text(&std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default());
-    let index =
-        variables.split('\0').find_map(|line| line.strip_prefix("SLURM_ARRAY_TASK_ID=")).unwrap_or("");
+    let number = |name: &str| {
+        let value = variables.split('\0').find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.and_then(|value| value.parse::<usize>().ok())
+    };
+    let of_lsf = || number("LSB_JOBINDEX").and_then(|index| index.checked_sub(1));
+    let Some(index) = number("SLURM_ARRAY_TASK_ID").or_else(of_lsf) else { return false };
     let entries = std::fs::read_dir(shards).into_iter().flatten().flatten();
     let journals = entries.filter(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
-        name.starts_with(&format!(".shard-{index:0>5}-"))
+        name.starts_with(&format!(".shard-{index:05}-"))
     });
     let lines =
         |entry: std::fs::DirEntry| text(&std::fs::read(entry.path()).unwrap_or_default()).lines().count();
@@ -54,19 +77,18 @@ pub fn has_a_band(shards: &Path, process: &str) -> bool {
 }
 
 /// Whether a signal waits for the process to go on: SIGUSR1, of those that Slurm sends to a stopped one.
-pub fn is_told(process: &str) -> bool {
+fn is_told(process: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap_or("0").trim();
     u64::from_str_radix(line, 16).unwrap() & (1 << 9) != 0
 }
 
 /// Whether it is no more, or only its number is.
-pub fn ended(process: &str) -> bool {
+fn ended(process: &str) -> bool {
     std::fs::read(format!("/proc/{process}/cmdline")).map_or(true, |line| line.is_empty())
 }
 
-/// Sends it; false, so that who got one is no longer waited for.
+/// Sends it, if it can.
 pub fn signal(process: &str, name: &str) -> bool {
-    drop(Command::new("kill").args(["-s", name, process]).output());
-    false
+    Command::new("kill").args(["-s", name, process]).output().is_ok()
 }

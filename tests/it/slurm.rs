@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
 
-use crate::files::{bytes, listed, succeed, tiff};
-use crate::processes::{ended, has_a_band, is_told, processes, signal, text, until};
+use crate::files::{bytes, succeed, tiff};
+use crate::processes::{processes, signal, text, told_in_the_middle, until};
 
 /// A Slurm of its own, and the folder that its jobs work in; gone with all its jobs when it is dropped.
 struct Slurm {
@@ -275,7 +275,6 @@ fn a_night_scans_what_is_new(slurm: &Slurm, wanted: &[u8]) {
     assert_eq!(slurm.wait(&merge)[0].exit_code, "0:0");
     let date = std::fs::read_dir(slurm.path("nights")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(bytes(date.join("catalogue.csv")), wanted);
-    listed(&date);
     let again = night();
     let said = text(&again.stdout);
     assert!(again.status.success() && said.contains("no scene is new"), "{said}{}", text(&again.stderr));
@@ -287,7 +286,7 @@ struct Late {
     wanted: Vec<u8>,
     /// Gets SIGUSR1 before its time is up, at the next tick of Slurm's clock, which has 30 s between ticks.
     timed: String,
-    /// Lets its tasks go on once they are told.
+    /// Sees to it that they are at work then.
     told: std::thread::JoinHandle<()>,
     /// Waits for it.
     merge: String,
@@ -305,19 +304,7 @@ fn submit_what_is_stopped(slurm: &Slurm) -> Late {
         "scan.sh",
         &scan("timed"),
     );
-    // Slurm's signal finds them with a band done and others not, however fast the machine is.
-    let tasks = processes("timed", 2);
-    let mut busy = tasks.clone();
-    until(30, "a finished band", || {
-        busy.retain(|task| !has_a_band(&slurm.path("timed/shards"), task) || signal(task, "STOP"));
-        busy.is_empty()
-    });
-    let told = std::thread::spawn(move || {
-        for task in tasks {
-            until(60, "SIGUSR1", || is_told(&task) || ended(&task));
-            signal(&task, "CONT");
-        }
-    });
+    let told = told_in_the_middle("timed", slurm.path("timed/shards"));
     // `afterok` would never come true: an array keeps the 75 of a task that then ends with 0.
     let merge = slurm.sbatch(&[&format!("--dependency=afterany:{timed}")], "merge.sh", &["timed"]);
     let requeued = slurm.sbatch(&options, "scan.sh", &scan("requeued"));
