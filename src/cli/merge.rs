@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 
 use super::Done;
+use crate::job::ranges;
 use crate::merge::{self, MergeOptions};
 
 /// Merge the published shards of a run into one catalogue, timing tables and a report.
@@ -53,7 +54,7 @@ pub fn run(args: &Args) -> Result<Done> {
         say!("{area_km2:.3} km² searched");
     }
     if !merged.missing.is_empty() {
-        say!("missing shards: {}", merge::ranges(&merged.missing));
+        say!("missing shards: {}", ranges(merged.missing.iter().copied()));
         if let Some(share) = merged.share() {
             say!("in the catalogue: {:.2} % of the pixels of the scene list", 100.0 * share);
         }

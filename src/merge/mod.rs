@@ -22,9 +22,9 @@ use blobs::Scene;
 use catalogue::Extras;
 use shards::{FoundShards, PublishedShard};
 
+use crate::job::ranges;
 use crate::records::{Impact, SceneOutcome, ShardManifest};
 use crate::table::Aside;
-pub use shards::ranges;
 
 /// How to merge.
 #[derive(Clone, Debug, Default)]
@@ -136,7 +136,7 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
             found.missing.len(),
             found.count,
             out.display(),
-            ranges(&found.missing)
+            ranges(found.missing.iter().copied())
         );
     }
     let scenes = blobs::scenes(&found);

@@ -129,21 +129,6 @@ fn same_run(first: &PublishedShard, other: &PublishedShard) -> Result<()> {
     Ok(())
 }
 
-/// `0-3, 7, 9-10`.
-pub fn ranges(numbers: &[usize]) -> String {
-    let mut parts: Vec<(usize, usize)> = Vec::new();
-    for &number in numbers {
-        match parts.last_mut().filter(|(_, last)| last + 1 == number) {
-            Some((_, last)) => *last = number,
-            None => parts.push((number, number)),
-        }
-    }
-    let text = |(first, last): &(usize, usize)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    };
-    parts.iter().map(text).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +139,5 @@ mod tests {
         for other in [".shard-00007-of-00064.99.part", "shard-7-of-64", "shard-00007-of-00064.old", "x"] {
             assert_eq!(parse(other), None);
         }
-        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
     }
 }

@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 
 use super::log::{Kind, RunLog};
 use super::slots::slots;
-use crate::merge::{ranges, shard_manifests};
+use crate::job::ranges;
+use crate::merge::shard_manifests;
 use crate::records::{ShardManifest, TimingRow};
 use crate::scan::shard_folder;
 use crate::table::read_rows;
@@ -16,7 +17,7 @@ use crate::timing::STAGES;
 /// The log of the scan in `folder`.
 ///
 /// # Errors
-/// If a shard is missing, damaged, of another run, or does not say when it began.
+/// If a shard is missing, damaged, of another run, was interrupted, or does not say when it began.
 pub fn log(folder: &Path) -> Result<RunLog> {
     let shards = shard_manifests(folder)?;
     let count = shards[0].shards;
@@ -25,11 +26,17 @@ pub fn log(folder: &Path) -> Result<RunLog> {
     ensure!(
         missing.is_empty(),
         "{place} has not ended: its shards {} of {count} are missing",
-        ranges(&missing)
+        ranges(missing.iter().copied())
     );
     for shard in &shards {
         let said = shard.started_unix_s > 0.0 && shard.ended_unix_s >= shard.started_unix_s;
         ensure!(said, "{place}: shard {} does not say when it began and ended: scan again", shard.shard);
+        ensure!(
+            shard.tasks <= 1,
+            "{place}: shard {} was interrupted and is the work of {} tasks, so the run's wall time is not known",
+            shard.shard,
+            shard.tasks
+        );
     }
     // Shards without work end at once and say nothing of the speed.
     let busy: Vec<&ShardManifest> = shards.iter().filter(|shard| !shard.scenes.is_empty()).collect();

@@ -26,7 +26,7 @@ impl UnetSegmenter {
     /// Folds `weights` and puts them on the device.
     ///
     /// # Errors
-    /// [`DeviceLost`] if the device fails.
+    /// [`crate::fault::DeviceLost`] if the device fails.
     pub fn new(weights: &Weights, chosen: Chosen) -> Result<Self> {
         let Chosen { device, name, .. } = chosen;
         guarded(|| {
@@ -47,7 +47,7 @@ impl UnetSegmenter {
     /// Probabilities, `[count, side, side]` in 0..=1, of network input of the same shape.
     ///
     /// # Errors
-    /// [`DeviceLost`] if the device fails.
+    /// [`crate::fault::DeviceLost`] if the device fails.
     pub fn probabilities(&self, count: usize, side_px: usize, pixels: &[u8]) -> Result<Vec<f32>> {
         let input = pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
         guarded(|| {

@@ -6,10 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use super::super::outputs::SpeedupRow;
-use super::super::shards::ranges;
 use super::super::{Merged, SceneSummary};
 use super::{duration, escape, grouped, shortened};
 use crate::config::Settings;
+use crate::job::ranges;
 use crate::records::ShardManifest;
 use crate::scan::shard_folder;
 
@@ -88,7 +88,7 @@ pub fn missing(merged: &Merged) -> String {
             text,
             "<p class=warn><b>{} of {count} shards are missing:</b> {}.{share}</p>",
             merged.missing.len(),
-            shortened(&ranges(&merged.missing), MESSAGE)
+            shortened(&ranges(merged.missing.iter().copied()), MESSAGE)
         );
     }
     if !merged.failed.is_empty() {
