@@ -31,6 +31,7 @@ pub fn read(folder: &Path) -> Result<ShardManifest> {
     let read = || -> Result<ShardManifest> {
         let text = fs::read_to_string(&path)?;
         let manifest: ShardManifest = serde_json::from_str(&text)?;
+        ensure!(!manifest.seal.is_empty(), "it has no checksum of its own, as an older version wrote it");
         let blanked = text.replacen(&manifest.seal, &blank(), 1);
         ensure!(
             blake3::hash(blanked.as_bytes()).to_hex().as_str() == manifest.seal,
@@ -39,7 +40,7 @@ pub fn read(folder: &Path) -> Result<ShardManifest> {
         Ok(manifest)
     };
     read().with_context(|| {
-        format!("{} is damaged: remove {} and scan this shard again", path.display(), folder.display())
+        format!("{} cannot be used: remove {} and scan this shard again", path.display(), folder.display())
     })
 }
 
