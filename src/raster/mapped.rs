@@ -74,9 +74,15 @@ impl MappedFile {
         &self.identity
     }
 
-    /// Whether a part of it could not be read, so that zeros were read there.
-    pub fn faulted(&self) -> bool {
-        self.guard.faulted()
+    /// # Errors
+    /// If a part of it could not be read, so that zeros were read there.
+    pub fn whole(&self) -> Result<()> {
+        ensure!(
+            !self.guard.faulted(),
+            "{} could not be read where it is mapped: it was cut short, or its disk fails",
+            self.path.display()
+        );
+        Ok(())
     }
 
     /// Asks the system to read `len` bytes from `start` ahead; a hint, so failure is not one.

@@ -179,6 +179,7 @@ impl MappedScene {
         } else {
             pieces.into_par_iter().try_for_each_init(|| None, fill)?;
         }
+        self.file.whole()?;
         Ok(out)
     }
 
@@ -300,6 +301,13 @@ impl Rows {
         let (start, _) = header.chunks[strip as usize];
         let from = (start + (row - strip * header.chunk_rows) * header.cols) as usize;
         &self.scene.file.mapped().unwrap_or_default()[from..from + cols]
+    }
+
+    /// # Errors
+    /// If the file is no longer the one that was opened; rows that are read from the map are what they were only
+    /// where this holds after they were read.
+    pub fn unchanged(&self) -> Result<()> {
+        self.scene.unchanged()
     }
 
     /// The rows these are.

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::FileStamp;
 use super::mapped::{Identity, MappedFile, on_network};
@@ -132,14 +132,17 @@ impl Source {
     /// # Errors
     /// If the file was replaced, cut, grown or rewritten since, or a part of its map could not be read.
     pub fn unchanged(&self) -> Result<()> {
-        if let Self::Mapped(file) = self {
-            ensure!(
-                !file.faulted(),
-                "{} could not be read where it is mapped: it was cut short, or its disk fails",
-                file.path().display()
-            );
-        }
+        self.whole()?;
         self.identity().check(self.path())
+    }
+
+    /// # Errors
+    /// If a part of its map could not be read, so that zeros were read there.
+    pub fn whole(&self) -> Result<()> {
+        match self {
+            Self::Mapped(file) => file.whole(),
+            Self::Opened(_) => Ok(()),
+        }
     }
 
     fn identity(&self) -> &Identity {
@@ -177,9 +180,11 @@ impl Read for Cursor<'_> {
             Source::Opened(file) => {
                 let end = self.ahead_at + self.ahead.len() as u64;
                 if !(self.ahead_at..end).contains(&self.at) {
-                    self.ahead.resize(left.min(AHEAD_BYTES as u64) as usize, 0);
-                    file.file.read_exact_at(&mut self.ahead, self.at)?;
-                    self.ahead_at = self.at;
+                    // Nothing is ahead if the read fails.
+                    let mut ahead = std::mem::take(&mut self.ahead);
+                    ahead.resize(left.min(AHEAD_BYTES as u64) as usize, 0);
+                    file.file.read_exact_at(&mut ahead, self.at)?;
+                    (self.ahead, self.ahead_at) = (ahead, self.at);
                 }
                 &self.ahead[(self.at - self.ahead_at) as usize..]
             }

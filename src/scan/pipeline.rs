@@ -342,7 +342,9 @@ fn measure(
     let mut found = label_band(band.row0, cols as usize, &answer.probabilities, level(scan.probability));
     found.closed.retain(|blob| blob.counts(scan.min_area_px, scan.min_score));
     let pixel_error = read.mask.as_ref().map(|mask| error(mask, &read.rows, band, &answer.probabilities));
-    read.scene.unchanged()?;
+    for rows in [Some(&read.rows), read.mask.as_ref()].into_iter().flatten() {
+        rows.unchanged()?;
+    }
     clock.stage("label", 0, (band.row1 - band.row0) * cols, 0);
     let record = BandRecord {
         band,

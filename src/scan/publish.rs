@@ -176,19 +176,23 @@ fn describe(
     files: Vec<(String, String)>,
 ) -> ShardManifest {
     let job = work.job;
-    let outcome = |(index, scene): (usize, SceneFindings)| SceneOutcome {
-        scene: job.scenes.records[index].file_name.clone(),
-        file: std::path::absolute(job.scenes.path(&job.scenes.records[index])).ok(),
-        rows: job.scenes.records[index].rows,
-        cols: job.scenes.records[index].cols,
-        row_runs: scene.rows,
-        pixels: scene.pixels,
-        valid_px: scene.valid_px,
-        valid_m2: scene.valid_m2,
-        computed_px: scene.computed_px,
-        failed: scene.failed,
-        georef: scene.georef,
-        pixel_error: scene.pixel_error,
+    let outcome = |(index, mut scene): (usize, SceneFindings)| {
+        // Bands that an earlier task finished come first, wherever they are.
+        scene.rows.sort_unstable();
+        SceneOutcome {
+            scene: job.scenes.records[index].file_name.clone(),
+            file: std::path::absolute(job.scenes.path(&job.scenes.records[index])).ok(),
+            rows: job.scenes.records[index].rows,
+            cols: job.scenes.records[index].cols,
+            row_runs: scene.rows,
+            pixels: scene.pixels,
+            valid_px: scene.valid_px,
+            valid_m2: scene.valid_m2,
+            computed_px: scene.computed_px,
+            failed: scene.failed,
+            georef: scene.georef,
+            pixel_error: scene.pixel_error,
+        }
     };
     let (seconds, ended_unix_s) = (work.clock.seconds(), unix_seconds());
     ShardManifest {

@@ -46,6 +46,7 @@ pub fn visit_scene(
         let rows = scene.rows(row0.saturating_sub(halo)..(row1 + halo).min(all)).with_context(place)?;
         let band = inference.run(row0, row1, cols, &rows, &never).with_context(place)?;
         see(BandView { row0, row1, rows: &rows, probabilities: &band.probabilities })?;
+        rows.unchanged()?;
     }
     Ok(())
 }

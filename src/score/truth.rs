@@ -101,6 +101,7 @@ pub fn from_mask(path: &Path) -> Result<Vec<TrueImpact>> {
         let band = mask.rows(row0..row1)?;
         let pixels: Vec<u8> = (row0..row1).flat_map(|row| band.row(row)).copied().collect();
         bands.push(label_band(row0, cols as usize, &pixels, 1));
+        band.unchanged()?;
     }
     let blobs = stitch(bands).into_iter().flat_map(finish);
     let impact = |area: f64, row_sum: u64, col_sum: u64| TrueImpact {

@@ -19,15 +19,7 @@ pub use whole::{Aside, WholeFile, write_whole, write_whole_with};
 /// # Errors
 /// If the file cannot be written; the message names it.
 pub fn write_rows<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Result<()> {
-    write_whole_with(path, |out| {
-        let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(out);
-        csv.write_record(header)?;
-        for row in rows {
-            csv.serialize(row)?;
-        }
-        csv.flush()?;
-        Ok(())
-    })
+    write_whole(path, &csv_bytes(header, rows)?)
 }
 
 /// `rows` as CSV, the struct's field names as header.

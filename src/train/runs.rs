@@ -59,6 +59,7 @@ impl MaskRuns {
             pixels.clear();
             (row0..row1).for_each(|row| pixels.extend_from_slice(band.row(row)));
             bands.push(label_band(row0, cols as usize, &pixels, 1));
+            band.unchanged()?;
         }
         Ok(Self { runs, impacts: stitch(bands).into_iter().flat_map(finish).collect() })
     }

@@ -74,6 +74,7 @@ impl Stats {
             let band = scene.image().rows(row0..(row0 + BAND_ROWS).min(rows))?;
             let valid = |row: u64| band.row(row).iter().filter(|v| **v != 0).count() as u64;
             valid_px += band.range().into_par_iter().map(valid).sum::<u64>();
+            band.unchanged()?;
         }
         let diameters: Vec<f64> = scene.impacts().iter().map(diameter).collect();
         let impact_px = scene.impacts().iter().map(|impact| impact.area_px).sum();

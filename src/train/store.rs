@@ -110,6 +110,6 @@ impl CropStore {
         let (pixels, mask) = self.file.bytes()[at..at + 2 * crop_px].split_at(crop_px);
         batch.pixels.extend_from_slice(pixels);
         batch.mask.extend_from_slice(mask);
-        Ok(())
+        self.file.whole()
     }
 }

@@ -4,6 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use marscan::config::load;
+use marscan::raster::{Io, MappedScene};
+
 use super::{SLOW, bytes, drawn, merged, run, said, scan, start, wait_for_a_band};
 
 /// Starts a scan of two scenes, does `harm` to the first once a band of it is finished, and gives what the run said.
@@ -36,6 +39,21 @@ fn a_scene_cut_short_under_its_map_fails_and_the_others_go_on() {
     assert!(text.contains("could not be read where it is mapped"), "no SIGBUS was seen: {text}");
     let text = harmed("pread", cut);
     assert!(text.contains("first.tif"), "{text}");
+}
+
+#[test]
+fn no_reader_takes_the_zeros_of_a_cut_file_for_pixels() {
+    let folder = drawn("700");
+    let path = folder.path().join("first.tif");
+    let scene = MappedScene::open_by(&path, load("unet1").unwrap().input, Io::Mmap).unwrap();
+    let rows = scene.rows(600..700).unwrap();
+    assert!(scene.window(600..664, 0..64).is_ok() && rows.unchanged().is_ok());
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    let why = scene.window(600..664, 0..64).unwrap_err().to_string();
+    assert!(why.contains("first.tif"), "{why}");
+    assert!(rows.row(650).iter().all(|&v| v == 0), "the page is gone");
+    let why = rows.unchanged().unwrap_err().to_string();
+    assert!(why.contains("could not be read where it is mapped"), "{why}");
 }
 
 #[test]
