@@ -70,9 +70,10 @@ pub struct Args {
 /// # Errors
 /// If the usage is wrong, the device is lost, or results cannot be written.
 pub fn run(args: &Args) -> Result<Done> {
+    // First, so that a signal never finds a task that does not listen yet.
+    let stop = StopRequest::listen()?;
     let settings = args.flags.load()?;
     let (wanted, shards) = which(args)?;
-    let stop = StopRequest::listen()?;
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
     }
