@@ -101,7 +101,7 @@ fn a_task_that_lsf_warns_goes_on_when_it_is_requeued() {
     let wanted = alone(folder, "unet1");
     let env = [("SCENES", "images/scenes.csv"), ("OUT", "warned"), ("FLAGS", "--settings unet1")];
     let told = told_in_the_middle("warned", folder.join("warned/shards"));
-    let codes = lsf.submit(&words("-J marscan[1-2] -n 1 -W 14 -wt 11"), &script("scan.sh"), &env).unwrap();
+    let codes = lsf.submit(&words("-J marscan[1-2] -n 1 -W 12 -wt 11"), &script("scan.sh"), &env).unwrap();
     told.join().unwrap();
     let stopped = codes.values().flatten().filter(|code| **code == 75).count();
     assert!(codes.values().all(|runs| runs[runs.len() - 1] == 0), "{codes:?}: {}", lsf.log(1));
