@@ -27,10 +27,11 @@ fn scene(folder: &Path) {
 }
 
 /// The catalogue of the same scan without a scheduler.
-fn alone(folder: &Path, settings: &str) -> Vec<u8> {
+fn alone(folder: &Path, flags: &str) -> Vec<u8> {
     let (list, out) = (folder.join("images/scenes.csv"), folder.join("alone"));
     let (list, out) = (list.to_str().unwrap(), out.to_str().unwrap());
-    succeed(&["scan", "--scenes", list, "--out", out, "--settings", settings]);
+    let fixed = ["scan", "--scenes", list, "--out", out];
+    succeed(&fixed.into_iter().chain(flags.split(' ')).collect::<Vec<_>>());
     succeed(&["merge", out]);
     bytes(folder.join("alone/catalogue.csv"))
 }
@@ -54,7 +55,7 @@ fn an_lsf_array_and_the_merge_that_waits_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let (folder, lsf) = (folder.path(), Lsf::new(folder.path()));
     scene(folder);
-    let wanted = alone(folder, "threshold");
+    let wanted = alone(folder, "--settings threshold");
     let env = [("SCENES", "images/scenes.csv"), ("OUT", "found"), ("FLAGS", "--settings threshold")];
     let merge = words("-w 'done(\"marscan\")'");
     assert!(lsf.submit(&merge, &script("merge.sh"), &env).is_none(), "nothing is done yet");
@@ -98,8 +99,10 @@ fn a_task_that_lsf_warns_goes_on_when_it_is_requeued() {
     let folder = tempfile::tempdir().unwrap();
     let (folder, lsf) = (folder.path(), Lsf::new(folder.path()));
     scene(folder);
-    let wanted = alone(folder, "unet1");
-    let env = [("SCENES", "images/scenes.csv"), ("OUT", "warned"), ("FLAGS", "--settings unet1")];
+    // Nine bands a task: there is a middle to be told in.
+    let flags = "--settings unet1 --device cpu --window 100 --band-rows 1";
+    let wanted = alone(folder, flags);
+    let env = [("SCENES", "images/scenes.csv"), ("OUT", "warned"), ("FLAGS", flags)];
     let told = told_in_the_middle("warned", folder.join("warned/shards"));
     let codes = lsf.submit(&words("-J marscan[1-2] -n 1 -W 12 -wt 11"), &script("scan.sh"), &env).unwrap();
     told.join().unwrap();
@@ -115,7 +118,7 @@ fn an_lsf_night_scans_what_is_new() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     scene(folder);
-    let wanted = alone(folder, "threshold");
+    let wanted = alone(folder, "--settings threshold");
     // `bsub` is this test program, in the part that the next test names.
     let (bin, this) = (folder.join("bin"), std::env::current_exe().unwrap());
     fs::create_dir(&bin).unwrap();

@@ -139,10 +139,10 @@ fn draw(folder: &Path) {
 }
 
 /// The catalogue of the same scan without a scheduler.
-fn alone(slurm: &Slurm, out: &str, settings: &str) -> Vec<u8> {
+fn alone(slurm: &Slurm, out: &str, flags: &[&str]) -> Vec<u8> {
     let (list, out) = (slurm.path("images/scenes.csv"), slurm.path(out));
     let (list, out) = (list.to_str().unwrap(), out.to_str().unwrap());
-    succeed(&["scan", "--scenes", list, "--out", out, "--settings", settings]);
+    succeed(&[&["scan", "--scenes", list, "--out", out][..], flags].concat());
     succeed(&["merge", out]);
     bytes(Path::new(out).join("catalogue.csv"))
 }
@@ -167,7 +167,7 @@ fn the_scripts_run_on_a_real_slurm() {
     let began = Instant::now();
     let after = |what: &str| println!("{:5.1} s: {what}", began.elapsed().as_secs_f64());
     draw(&slurm.path("images"));
-    let wanted = alone(&slurm, "alone", "threshold");
+    let wanted = alone(&slurm, "alone", &["--settings", "threshold"]);
     assert!(text(&wanted).lines().count() > 40, "{}", text(&wanted));
     let late = submit_what_is_stopped(&slurm);
     after("submitted what is stopped");
@@ -294,7 +294,8 @@ struct Late {
     requeued: String,
 }
 
-const NETWORK: [&str; 2] = ["--settings", "unet1"];
+/// Small windows and bands: there is a middle for a signal to come in.
+const NETWORK: [&str; 8] = ["--settings", "unet1", "--device", "cpu", "--window", "100", "--band-rows", "1"];
 
 fn submit_what_is_stopped(slurm: &Slurm) -> Late {
     let options = ["--cpus-per-task=1", "--array=0-1"];
@@ -312,7 +313,7 @@ fn submit_what_is_stopped(slurm: &Slurm) -> Late {
         signal(&task, "STOP");
     }
     slurm.ask("scontrol", &["requeue", &requeued]);
-    Late { wanted: alone(slurm, "network", "unet1"), timed, told, merge, requeued }
+    Late { wanted: alone(slurm, "network", &NETWORK), timed, told, merge, requeued }
 }
 
 fn what_was_stopped_goes_on_to_the_same_catalogue(slurm: &Slurm, late: Late) {
