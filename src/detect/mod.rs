@@ -4,6 +4,8 @@ pub mod components;
 pub mod stitch;
 pub mod threshold;
 
+use std::ops::Range;
+
 use anyhow::Result;
 
 /// Windows as the network sees them: `[count, side, side]`, row-major, 0 = no data.
@@ -43,10 +45,37 @@ pub trait Segmenter: Send {
     /// What it runs on, for `timing.csv` and the report.
     fn device(&self) -> String;
 
+    /// The way to whole bands, where there is one; otherwise they are cut into windows.
+    fn streaming(&mut self) -> Option<&mut dyn Streaming> {
+        None
+    }
+
     /// Writes the probabilities, 0..=255, of `batch`'s windows to the start of `probabilities`,
     /// `[count, side, side]`.
     ///
     /// # Errors
     /// If the device fails; [`crate::fault::DeviceLost`] if it is lost.
     fn segment(&mut self, batch: &WindowBatch, probabilities: &mut [u8]) -> Result<()>;
+}
+
+/// A band of a scene, and what lies around it.
+pub struct BandPixels<'a> {
+    /// The band.
+    pub rows: Range<u64>,
+    /// Of the scene.
+    pub cols: u64,
+    /// A row of the scene; the band's, and as many on each side as the halo has. `None` outside of the scene.
+    pub row: &'a (dyn Fn(i64) -> Option<&'a [u8]> + Sync),
+    /// Whether to stop.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// A [`Segmenter`] that takes bands of any size as they are.
+pub trait Streaming {
+    /// Writes the probabilities, 0..=255, of `band`'s pixels with data to `probabilities`, `[rows, cols]`; 0 is there
+    /// already. Gives the work done: of how many pixels it would be all.
+    ///
+    /// # Errors
+    /// [`crate::fault::Stopped`] soon after `stop` says so.
+    fn stream(&mut self, band: &BandPixels<'_>, probabilities: &mut [u8]) -> Result<u64>;
 }

@@ -1,8 +1,8 @@
-//! A band through the network: windows filled, segmented, their cores kept.
+//! A band through the network: as it is where that can be, else windows are filled, segmented, their cores kept.
 
 use anyhow::{Result, ensure};
 
-use crate::detect::{Segmenter, WindowBatch};
+use crate::detect::{BandPixels, Segmenter, WindowBatch};
 use crate::fault::Stopped;
 use crate::job::StopRequest;
 use crate::raster::Rows;
@@ -13,6 +13,7 @@ use crate::tile::TileGrid;
 pub struct BandInference<'a> {
     segmenter: &'a mut dyn Segmenter,
     grid: TileGrid,
+    /// Empty where no windows are needed.
     batch: WindowBatch,
     answer: Vec<u8>,
     cores: Vec<PixelRect>,
@@ -22,24 +23,25 @@ pub struct BandInference<'a> {
 pub struct ProbBand {
     /// `[rows, cols]`, 0..=255; 0 where there is no data.
     pub probabilities: Vec<u8>,
-    /// Windows run.
+    /// Windows run; 1 for a band that needs none.
     pub windows: u64,
-    /// Pixels run, halos and padding included.
+    /// Pixels run, what is computed beside those of the band included.
     pub computed_px: u64,
 }
 
 impl<'a> BandInference<'a> {
     /// Room for `batch` windows of `grid`.
     pub fn new(segmenter: &'a mut dyn Segmenter, grid: TileGrid, batch: usize) -> Self {
+        let batch = if segmenter.streaming().is_some() { 0 } else { batch };
         let batch = WindowBatch::new(batch, grid.window_px as usize);
         let answer = vec![0; batch.pixels.len()];
         Self { segmenter, grid, batch, answer, cores: Vec::new() }
     }
 
-    /// Runs the windows of rows `row0..row1` whose cores hold data; `rows` has the band and its halo.
+    /// Runs what holds data of rows `row0..row1`; `rows` has the band and its halo.
     ///
     /// # Errors
-    /// If the device fails, or [`Stopped`] before the next batch of windows once `stop` was asked.
+    /// If the device fails, or [`Stopped`] soon after `stop` was asked.
     pub fn run(
         &mut self,
         row0: u64,
@@ -50,6 +52,16 @@ impl<'a> BandInference<'a> {
     ) -> Result<ProbBand> {
         let mut band =
             ProbBand { probabilities: vec![0; ((row1 - row0) * cols) as usize], windows: 0, computed_px: 0 };
+        if let Some(network) = self.segmenter.streaming() {
+            let there = rows.range();
+            let row =
+                |row: i64| u64::try_from(row).ok().filter(|row| there.contains(row)).map(|row| rows.row(row));
+            let stop = || stop.asked().is_some();
+            let pixels = BandPixels { rows: row0..row1, cols, row: &row, stop: &stop };
+            band.computed_px = network.stream(&pixels, &mut band.probabilities)?;
+            band.windows = 1;
+            return Ok(band);
+        }
         let grid = self.grid;
         for core in grid.cores(row0, row1, cols) {
             if !has_data(&core, rows) {

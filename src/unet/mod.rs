@@ -37,7 +37,7 @@ pub type Predictor = Box<dyn FnMut(usize, &[u8]) -> Result<Vec<f32>> + Send>;
 /// If the device fails.
 pub fn predictor(weights: &Weights, chosen: Chosen) -> Result<Predictor> {
     Ok(if chosen.is_cpu {
-        let mut network = DirectSegmenter::new(weights);
+        let network = DirectSegmenter::new(weights);
         Box::new(move |side_px, pixels| network.probabilities(side_px, pixels))
     } else {
         let network = UnetSegmenter::new(weights, chosen)?;

@@ -57,7 +57,7 @@ fn windows_of_any_size_give_the_probabilities_of_the_whole() {
     let widths = load("unet1").unwrap().network.widths;
     let weights = Weights::parse(&widths, shipped_weights("unet1").unwrap()).unwrap();
     let burn = UnetSegmenter::new(&weights, choose("cpu").unwrap()).unwrap();
-    let mut direct = DirectSegmenter::new(&weights);
+    let direct = DirectSegmenter::new(&weights);
     let mut burn = |side, pixels: &[u8]| burn.probabilities(1, side, pixels).unwrap();
     let mut direct = |side, pixels: &[u8]| direct.probabilities(side, pixels).unwrap();
     let (picture, halo) = (picture(), halo_px(&widths));

@@ -1,0 +1,393 @@
+//! A layer in f32 by Winograd's minimal filtering, F(4x4, 3x3) (Lavin and Gray 2016): 36 products for 16 pixels
+//! where the definition takes 144, on vectors of [`BLOCK`] output channels.
+//!
+//! A doubled source shows two pixels where it has one. Of the six sums of a tile's row one is then always zero, so
+//! that 25 products are left of the 36.
+
+// What is not inlined into the function made for certain vectors is compiled without them.
+#![allow(clippy::inline_always)]
+// Plain loops over small arrays of vectors stay in registers; closures over them may not be inlined.
+#![allow(clippy::needless_range_loop)]
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::conv::blocked;
+use super::kernel::{BLOCK, Lanes, elu, fastest};
+use super::stream::{Cut, Piece, Ring};
+use crate::unet::weights::FoldedConv;
+
+/// Side of the tile that is written.
+const SIDE: usize = 4;
+/// Side of the tile that is read, and of the tile of sums.
+const READ: usize = 6;
+/// Products of a tile.
+const PLACES: usize = READ * READ;
+/// The sum that is always zero of a doubled source.
+const VANISHES: usize = 2;
+/// Tiles of a piece.
+const MOST_TILES: i64 = 28;
+/// Blocks of a piece: enough for what is made of its input to be used often.
+const MOST_BLOCKS: usize = 4;
+
+/// From a filter's three weights to their six.
+const FILTER: [[f64; 3]; READ] = [
+    [0.25, 0.0, 0.0],
+    [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+    [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+    [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+    [0.0, 0.0, 1.0],
+];
+
+/// A convolution, packed for tiles.
+pub struct TiledConv {
+    /// Blocks read of the level below, and of the same level after them.
+    blocks: [usize; 2],
+    /// `[output block][place][input block that has it][BLOCK inputs][BLOCK outputs]`.
+    weights: Vec<Vec<Lanes>>,
+    bias: Vec<Lanes>,
+}
+
+/// Whether a source has this place.
+fn has(doubled: bool, place: usize) -> bool {
+    !doubled || (place / READ != VANISHES && place % READ != VANISHES)
+}
+
+/// What a thread needs for a piece.
+#[derive(Default)]
+pub struct Room {
+    /// `[input block][place that it has][tile]`.
+    read: Vec<Lanes>,
+    /// `[place][tile]` of one output block.
+    sums: Vec<Lanes>,
+}
+
+impl TiledConv {
+    /// The first `doubled` input channels come from the level below.
+    pub fn new(conv: &FoldedConv, doubled: usize) -> Self {
+        let [inputs, outputs] = conv.channels;
+        let blocks = [doubled, inputs - doubled].map(|channels| channels.div_ceil(BLOCK));
+        // Channel of each lane of each input block, the last lanes of a source standing for none.
+        let lanes = |first: usize, end: usize| {
+            (first..first + (end - first).next_multiple_of(BLOCK)).map(move |k| (k < end).then_some(k))
+        };
+        let channels: Vec<Option<usize>> = lanes(0, doubled).chain(lanes(doubled, inputs)).collect();
+        let pack = |output: usize| {
+            let mut packed = Vec::new();
+            for place in 0..PLACES {
+                for (block, channels) in channels.chunks_exact(BLOCK).enumerate() {
+                    if !has(block < blocks[0], place) {
+                        continue;
+                    }
+                    for channel in channels {
+                        packed.push(std::array::from_fn(|lane| match (channel, output * BLOCK + lane) {
+                            (Some(input), output) if output < outputs => {
+                                at_place(&conv.weight[(output * inputs + input) * 9..][..9], place)
+                            }
+                            _ => 0.0,
+                        }));
+                    }
+                }
+            }
+            packed
+        };
+        let weights = (0..outputs.div_ceil(BLOCK)).into_par_iter().map(pack).collect();
+        Self { blocks, weights, bias: blocked(&conv.bias) }
+    }
+
+    /// How an answer of `blocks` is cut.
+    pub fn cut(blocks: usize) -> Cut {
+        Cut { rows: SIDE as i64, step: SIDE as i64, steps: MOST_TILES, blocks: blocks.min(MOST_BLOCKS) }
+    }
+
+    /// Rows and columns are computed in groups of so many.
+    pub const GROUP: i64 = SIDE as i64;
+
+    /// Computes a piece, whose rows and columns begin a tile.
+    pub fn compute(
+        &self,
+        below: Option<&Ring<Lanes>>,
+        same: &Ring<Lanes>,
+        piece: Piece<'_, Lanes>,
+        room: &mut Room,
+    ) {
+        let tiles = piece.cols.clone().count().div_ceil(SIDE);
+        fastest(TiledPiece { conv: self, below, same, piece, tiles, room });
+    }
+}
+
+/// A filter's weight at a place: `FILTER w FILTER^T`.
+fn at_place(filter: &[f32], place: usize) -> f32 {
+    let (rows, cols) = (FILTER[place / READ], FILTER[place % READ]);
+    let sum: f64 = (0..9).map(|k| rows[k / 3] * cols[k % 3] * f64::from(filter[k])).sum();
+    sum as f32
+}
+
+struct TiledPiece<'a, 'b> {
+    conv: &'a TiledConv,
+    below: Option<&'a Ring<Lanes>>,
+    same: &'a Ring<Lanes>,
+    piece: Piece<'b, Lanes>,
+    tiles: usize,
+    room: &'a mut Room,
+}
+
+impl WithSimd for TiledPiece<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // A block of channels in as many vectors.
+        match S::F32_LANES {
+            16 => self.run::<S, 2>(simd),
+            8 => self.run::<S, 4>(simd),
+            4 => self.run::<S, 8>(simd),
+            2 => self.run::<S, 16>(simd),
+            _ => self.run::<S, 32>(simd),
+        }
+    }
+}
+
+impl TiledPiece<'_, '_> {
+    #[inline(always)]
+    fn run<S: Simd, const VECTORS: usize>(mut self, simd: S) {
+        self.read::<S, VECTORS>(simd);
+        self.room.sums.resize(PLACES * self.tiles, [0.0; BLOCK]);
+        let first = self.piece.block;
+        let last = self.piece.lines.iter().map(|line| line.1).max().unwrap_or(first);
+        for block in first..=last {
+            self.multiply::<S, VECTORS>(simd, block);
+            self.write::<S, VECTORS>(simd, block);
+        }
+    }
+
+    /// The sums of each tile that is read.
+    #[inline(always)]
+    fn read<S: Simd, const VECTORS: usize>(&mut self, simd: S) {
+        let (tiles, row, col) = (self.tiles, self.piece.row, self.piece.cols.start);
+        let [doubled, same] = self.conv.blocks;
+        let places = READ - 1;
+        let of_doubled = places * places * tiles;
+        self.room.read.resize(doubled * of_doubled + same * PLACES * tiles, [0.0; BLOCK]);
+        let (coarse, fine) = self.room.read.split_at_mut(doubled * of_doubled);
+        if let Some(below) = self.below {
+            for (block, to) in coarse.chunks_exact_mut(of_doubled.max(1)).enumerate() {
+                let rows = [0, 1, 2, 3].map(|down| below.row(((row - 1) >> 1) + down, block, (col - 1) >> 1));
+                for tile in 0..tiles {
+                    for vector in 0..VECTORS {
+                        let mut across = [[simd.splat_f32s(0.0); SIDE]; READ - 1];
+                        for row in 0..SIDE {
+                            let line = load::<S, SIDE>(simd, &rows[row][SIDE / 2 * tile..], vector);
+                            let sums = doubled_sums(simd, line);
+                            for k in 0..places {
+                                across[k][row] = sums[k];
+                            }
+                        }
+                        for k in 0..places {
+                            let down = doubled_sums(simd, across[k]);
+                            for place in 0..places {
+                                store::<S>(&mut to[(place * places + k) * tiles + tile], vector, down[place]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for (block, to) in fine.chunks_exact_mut(PLACES * tiles).enumerate() {
+            let rows = [0, 1, 2, 3, 4, 5].map(|down| self.same.row(row - 1 + down, block, col - 1));
+            for tile in 0..tiles {
+                for vector in 0..VECTORS {
+                    let mut across = [[simd.splat_f32s(0.0); READ]; READ];
+                    for row in 0..READ {
+                        let sums = sums(simd, load::<S, READ>(simd, &rows[row][SIDE * tile..], vector));
+                        for k in 0..READ {
+                            across[k][row] = sums[k];
+                        }
+                    }
+                    for k in 0..READ {
+                        let down = sums(simd, across[k]);
+                        for place in 0..READ {
+                            store::<S>(&mut to[(place * READ + k) * tiles + tile], vector, down[place]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Multiplies each place's sums of all input channels by the weights of an output block.
+    #[inline(always)]
+    fn multiply<S: Simd, const VECTORS: usize>(&mut self, simd: S, block: usize) {
+        let tiles = self.tiles;
+        let mut weights = &self.conv.weights[block][..];
+        let [doubled, same] = self.conv.blocks;
+        let per_doubled = (READ - 1) * (READ - 1);
+        let mut seen_doubled = 0;
+        for place in 0..PLACES {
+            let in_doubled = has(true, place).then_some(seen_doubled);
+            seen_doubled += usize::from(in_doubled.is_some());
+            let coarse = in_doubled.into_iter().flat_map(|k| (0..doubled).map(move |b| b * per_doubled + k));
+            let fine = (0..same).map(|b| doubled * per_doubled + b * PLACES + place);
+            let count = same + if in_doubled.is_some() { doubled } else { 0 };
+            let (mine, rest) = weights.split_at(count * BLOCK);
+            weights = rest;
+            let sources = coarse.chain(fine).map(|k| k * tiles);
+            let out = &mut self.room.sums[place * tiles..][..tiles];
+            products::<S, VECTORS>(simd, &sources, &self.room.read, mine, out);
+        }
+    }
+
+    /// From the sums to the pixels of an output block.
+    #[inline(always)]
+    fn write<S: Simd, const VECTORS: usize>(&mut self, simd: S, block: usize) {
+        let (tiles, row) = (self.tiles, self.piece.row.div_euclid(SIDE as i64) * SIDE as i64);
+        let bias = S::as_simd_f32s(&self.conv.bias[block][..]).0;
+        let mut lines: [Option<&mut [Lanes]>; SIDE] = [const { None }; SIDE];
+        for (at, of, line) in &mut self.piece.lines {
+            if *of == block {
+                lines[(*at - row) as usize] = Some(line);
+            }
+        }
+        for tile in 0..tiles {
+            for vector in 0..VECTORS {
+                let mut across = [[simd.splat_f32s(0.0); READ]; SIDE];
+                for row in 0..READ {
+                    let mut places = [simd.splat_f32s(0.0); READ];
+                    for k in 0..READ {
+                        let sums = &self.room.sums[(row * READ + k) * tiles + tile];
+                        places[k] = S::as_simd_f32s(&sums[..]).0[vector];
+                    }
+                    let pixels = pixels(simd, places);
+                    for k in 0..SIDE {
+                        across[k][row] = pixels[k];
+                    }
+                }
+                for k in 0..SIDE {
+                    let down = pixels(simd, across[k]);
+                    for row in 0..SIDE {
+                        let Some(line) = &mut lines[row] else { continue };
+                        let Some(to) = line.get_mut(SIDE * tile + k) else { continue };
+                        store::<S>(to, vector, elu(simd, simd.add_f32s(down[row], bias[vector])));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn load<S: Simd, const N: usize>(simd: S, pixels: &[Lanes], vector: usize) -> [S::f32s; N] {
+    let mut all = [simd.splat_f32s(0.0); N];
+    for k in 0..N {
+        all[k] = S::as_simd_f32s(&pixels[k][..]).0[vector];
+    }
+    all
+}
+
+#[inline(always)]
+fn store<S: Simd>(to: &mut Lanes, vector: usize, value: S::f32s) {
+    S::as_mut_simd_f32s(&mut to[..]).0[vector] = value;
+}
+
+/// Six pixels of a row or column of a tile, seen from its places.
+#[inline(always)]
+fn sums<S: Simd>(s: S, d: [S::f32s; READ]) -> [S::f32s; READ] {
+    let (two, four, five) = (s.splat_f32s(2.0), s.splat_f32s(4.0), s.splat_f32s(-5.0));
+    let (minus_two, minus_four) = (s.splat_f32s(-2.0), s.splat_f32s(-4.0));
+    let (by_two, apart) = (s.sub_f32s(d[1], d[3]), s.sub_f32s(d[4], d[2]));
+    [
+        s.mul_add_e_f32s(four, d[0], s.mul_add_e_f32s(five, d[2], d[4])),
+        s.mul_add_e_f32s(minus_four, s.add_f32s(d[1], d[2]), s.add_f32s(d[3], d[4])),
+        s.mul_add_e_f32s(four, s.sub_f32s(d[1], d[2]), s.sub_f32s(d[4], d[3])),
+        s.mul_add_e_f32s(minus_two, by_two, apart),
+        s.mul_add_e_f32s(two, by_two, apart),
+        s.mul_add_e_f32s(four, d[1], s.mul_add_e_f32s(five, d[3], d[5])),
+    ]
+}
+
+/// [`sums`] of `a, b, b, c, c, e`, without the one that vanishes.
+#[inline(always)]
+fn doubled_sums<S: Simd>(s: S, d: [S::f32s; SIDE]) -> [S::f32s; READ - 1] {
+    let (two, three, four) = (s.splat_f32s(2.0), s.splat_f32s(-3.0), s.splat_f32s(4.0));
+    let (five, eight) = (s.splat_f32s(-5.0), s.splat_f32s(-8.0));
+    let less = s.sub_f32s(d[1], d[2]);
+    [
+        s.mul_add_e_f32s(four, d[0], s.mul_add_e_f32s(five, d[1], d[2])),
+        s.mul_add_e_f32s(eight, d[1], s.mul_f32s(two, d[2])),
+        s.mul_f32s(three, less),
+        less,
+        s.mul_add_e_f32s(four, d[1], s.mul_add_e_f32s(five, d[2], d[3])),
+    ]
+}
+
+/// From a row or column of places to four pixels.
+#[inline(always)]
+fn pixels<S: Simd>(s: S, m: [S::f32s; READ]) -> [S::f32s; SIDE] {
+    let (two, four, eight) = (s.splat_f32s(2.0), s.splat_f32s(4.0), s.splat_f32s(8.0));
+    let (near, far) = (s.add_f32s(m[1], m[2]), s.add_f32s(m[3], m[4]));
+    let (near_apart, far_apart) = (s.sub_f32s(m[1], m[2]), s.sub_f32s(m[3], m[4]));
+    [
+        s.add_f32s(m[0], s.add_f32s(near, far)),
+        s.mul_add_e_f32s(two, far_apart, near_apart),
+        s.mul_add_e_f32s(four, far, near),
+        s.add_f32s(s.mul_add_e_f32s(eight, far_apart, near_apart), m[5]),
+    ]
+}
+
+/// `out[tile][output] = sum over inputs of read[source + tile][input] * weights[source][input][output]`.
+#[inline(always)]
+fn products<S: Simd, const VECTORS: usize>(
+    simd: S,
+    sources: &(impl Iterator<Item = usize> + Clone),
+    read: &[Lanes],
+    weights: &[Lanes],
+    out: &mut [Lanes],
+) {
+    // As many tiles as there are registers for their sums beside weights and input.
+    let most = if VECTORS == 2 { 14 } else { 2 };
+    let mut first = 0;
+    while first < out.len() {
+        let (sources, out) = (sources.clone(), &mut out[first..]);
+        first += match out.len().min(most) {
+            14.. => first_products::<S, VECTORS, 14>(simd, sources, &read[first..], weights, out),
+            12.. => first_products::<S, VECTORS, 12>(simd, sources, &read[first..], weights, out),
+            10.. => first_products::<S, VECTORS, 10>(simd, sources, &read[first..], weights, out),
+            8.. => first_products::<S, VECTORS, 8>(simd, sources, &read[first..], weights, out),
+            6.. => first_products::<S, VECTORS, 6>(simd, sources, &read[first..], weights, out),
+            4.. => first_products::<S, VECTORS, 4>(simd, sources, &read[first..], weights, out),
+            2.. => first_products::<S, VECTORS, 2>(simd, sources, &read[first..], weights, out),
+            _ => first_products::<S, VECTORS, 1>(simd, sources, &read[first..], weights, out),
+        };
+    }
+}
+
+/// [`products`] of the first `TILES`; gives their number.
+#[inline(always)]
+fn first_products<S: Simd, const VECTORS: usize, const TILES: usize>(
+    simd: S,
+    sources: impl Iterator<Item = usize>,
+    read: &[Lanes],
+    weights: &[Lanes],
+    out: &mut [Lanes],
+) -> usize {
+    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; TILES];
+    for (source, weights) in sources.zip(weights.as_chunks::<BLOCK>().0) {
+        let tiles = &read[source..][..TILES];
+        for lane in 0..BLOCK {
+            let weights = S::as_simd_f32s(&weights[lane][..]).0;
+            for p in 0..TILES {
+                let value = simd.splat_f32s(tiles[p][lane]);
+                for j in 0..VECTORS {
+                    sums[p][j] = simd.mul_add_e_f32s(value, weights[j], sums[p][j]);
+                }
+            }
+        }
+    }
+    for (to, sums) in out.iter_mut().zip(sums) {
+        for (vector, sum) in sums.into_iter().enumerate() {
+            store::<S>(to, vector, sum);
+        }
+    }
+    TILES
+}
