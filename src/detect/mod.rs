@@ -64,7 +64,7 @@ pub struct BandPixels<'a> {
     pub rows: Range<u64>,
     /// Of the scene.
     pub cols: u64,
-    /// A row of the scene; the band's, and as many on each side as the halo has. `None` outside of the scene.
+    /// A row of the scene; the band's, and as many on each side as [`Streaming::reach_px`]. `None` outside of the scene.
     pub row: &'a (dyn Fn(i64) -> Option<&'a [u8]> + Sync),
     /// Whether to stop.
     pub stop: &'a (dyn Fn() -> bool + Sync),
@@ -72,10 +72,19 @@ pub struct BandPixels<'a> {
 
 /// A [`Segmenter`] that takes bands of any size as they are.
 pub trait Streaming {
+    /// Rows on each side of a band that its answer is computed from, if only by rounding.
+    fn reach_px(&self) -> u32;
+
     /// Writes the probabilities, 0..=255, of `band`'s pixels with data to `probabilities`, `[rows, cols]`; 0 is there
     /// already. Gives the work done: of how many pixels it would be all.
     ///
     /// # Errors
     /// [`crate::fault::Stopped`] soon after `stop` says so.
     fn stream(&mut self, band: &BandPixels<'_>, probabilities: &mut [u8]) -> Result<u64>;
+}
+
+/// Rows on each side of a band that `segmenter` looks at.
+pub fn reach_px(segmenter: &mut dyn Segmenter) -> u32 {
+    let windows = segmenter.halo_px();
+    segmenter.streaming().map_or(windows, |streaming| streaming.reach_px())
 }

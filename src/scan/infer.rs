@@ -38,7 +38,7 @@ impl<'a> BandInference<'a> {
         Self { segmenter, grid, batch, answer, cores: Vec::new() }
     }
 
-    /// Runs what holds data of rows `row0..row1`; `rows` has the band and its halo.
+    /// Runs what holds data of rows `row0..row1`; `rows` has the band and what lies around it.
     ///
     /// # Errors
     /// If the device fails, or [`Stopped`] soon after `stop` was asked.

@@ -14,8 +14,8 @@ use super::infer::{BandInference, ProbBand};
 use super::journal::{BandRecord, Journal};
 use super::{Event, PeakMemory, ScanJob};
 use crate::config::InputSettings;
-use crate::detect::Segmenter;
 use crate::detect::components::{LabelledBand, label_band};
+use crate::detect::{Segmenter, reach_px};
 use crate::fault::{DeviceLost, Stopped, guarded};
 use crate::geo::GeoRef;
 use crate::raster::{MappedScene, Rows};
@@ -70,7 +70,7 @@ struct Read {
 /// A band as it was read.
 struct BandRows {
     scene: Arc<MappedScene>,
-    /// The band and its halo.
+    /// The band and the rows around it.
     rows: Rows,
     /// The band, where masks are looked at.
     mask: Option<Rows>,
@@ -116,12 +116,13 @@ pub fn run(
 ) -> Result<Findings> {
     let scan = &work.job.settings.scan;
     let grid = TileGrid { window_px: scan.window_px, halo_px: segmenter.halo_px() };
+    let reach_px = reach_px(segmenter);
     (work.watch)(Event::Begun { pixels: crate::plan::shard_pixels(&work.job.scenes.records, shard) });
     let (mut findings, bands) = take_kept(work, shard, journal);
     std::thread::scope(|scope| {
         let (to_infer, inferring) = sync_channel(QUEUE);
         let (to_label, labelling) = sync_channel(QUEUE);
-        let reader = scope.spawn(move || read(work, &bands, grid.halo_px, &to_infer));
+        let reader = scope.spawn(move || read(work, &bands, reach_px, &to_infer));
         let findings = &mut findings;
         let labeller = scope.spawn(move || label(work, labelling, findings, journal));
         let inference = BandInference::new(segmenter, grid, scan.batch);
@@ -200,7 +201,7 @@ pub fn level(probability: f64) -> u8 {
     ((probability * 255.0 + 0.5) as u8).max(1)
 }
 
-fn read(work: Work, bands: &[Band], halo_px: u32, next: &SyncSender<Read>) {
+fn read(work: Work, bands: &[Band], reach_px: u32, next: &SyncSender<Read>) {
     let mut opened: Option<(usize, Result<Opened, String>)> = None;
     for &band in bands {
         let mut clock = BandClock::start(work.clock);
@@ -209,7 +210,7 @@ fn read(work: Work, bands: &[Band], halo_px: u32, next: &SyncSender<Read>) {
             clock.stage("open", 0, 0, 0);
         }
         let content = match &opened {
-            Some((_, Ok(opened))) => read_band(opened, band, u64::from(halo_px)),
+            Some((_, Ok(opened))) => read_band(opened, band, u64::from(reach_px)),
             Some((_, Err(why))) => Err(anyhow!("{why}")),
             None => Err(anyhow!("no scene is open")),
         };
@@ -255,10 +256,10 @@ fn open_mask(path: &Path, rows: u64, cols: u64) -> Result<Arc<MappedScene>> {
     Ok(mask)
 }
 
-/// The rows of a band and its halo, every page of it fetched, and the band's valid pixels.
-fn read_band(opened: &Opened, band: Band, halo: u64) -> Result<BandRows> {
+/// The rows of a band and around it, every page of it fetched, and the band's valid pixels.
+fn read_band(opened: &Opened, band: Band, reach: u64) -> Result<BandRows> {
     let scene = Arc::clone(&opened.scene);
-    let range = band.row0.saturating_sub(halo)..(band.row1 + halo).min(scene.header().rows);
+    let range = band.row0.saturating_sub(reach)..(band.row1 + reach).min(scene.header().rows);
     let rows = scene.rows(range)?;
     let valid_px = (band.row0..band.row1).map(|row| valid(rows.row(row))).sum();
     let mask = opened.mask.as_ref().map(|mask| mask.rows(band.row0..band.row1)).transpose()?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::infer::BandInference;
 use crate::config::Settings;
-use crate::detect::Segmenter;
+use crate::detect::{Segmenter, reach_px};
 use crate::job::StopRequest;
 use crate::raster::{MappedScene, Rows};
 use crate::tile::TileGrid;
@@ -35,7 +35,7 @@ pub fn visit_scene(
 ) -> Result<()> {
     let scan = &settings.scan;
     let grid = TileGrid { window_px: scan.window_px, halo_px: segmenter.halo_px() };
-    let (halo, core) = (u64::from(grid.halo_px), u64::from(settings.core_px()));
+    let (reach, core) = (u64::from(reach_px(segmenter)), u64::from(settings.core_px()));
     let (all, cols) = (scene.header().rows, scene.header().cols);
     let band_rows = scan.band_rows.div_ceil(core).max(1) * core;
     let never = StopRequest::default();
@@ -43,7 +43,7 @@ pub fn visit_scene(
     for row0 in (0..all).step_by(band_rows as usize) {
         let row1 = (row0 + band_rows).min(all);
         let place = || format!("rows {row0} to {row1}");
-        let rows = scene.rows(row0.saturating_sub(halo)..(row1 + halo).min(all)).with_context(place)?;
+        let rows = scene.rows(row0.saturating_sub(reach)..(row1 + reach).min(all)).with_context(place)?;
         let band = inference.run(row0, row1, cols, &rows, &never).with_context(place)?;
         see(BandView { row0, row1, rows: &rows, probabilities: &band.probabilities })?;
         rows.unchanged()?;

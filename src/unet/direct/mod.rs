@@ -78,6 +78,10 @@ fn row_of(pixels: &[u8], cols: usize, row: i64) -> Option<&[u8]> {
 }
 
 impl Streaming for DirectSegmenter {
+    fn reach_px(&self) -> u32 {
+        self.stream.reach_px()
+    }
+
     fn stream(&mut self, band: &BandPixels<'_>, probabilities: &mut [u8]) -> Result<u64> {
         /// Columns that go through at once: what is kept of them is some 200 MB for five levels.
         const STRIP_COLS: u64 = 4096;

@@ -74,19 +74,24 @@ impl TiledConv {
         };
         let channels: Vec<Option<usize>> = lanes(0, doubled).chain(lanes(doubled, inputs)).collect();
         let pack = |output: usize| {
-            let mut packed = Vec::new();
-            for place in 0..PLACES {
-                for (block, channels) in channels.chunks_exact(BLOCK).enumerate() {
-                    if !has(block < blocks[0], place) {
-                        continue;
-                    }
-                    for channel in channels {
-                        packed.push(std::array::from_fn(|lane| match (channel, output * BLOCK + lane) {
-                            (Some(input), output) if output < outputs => {
-                                at_place(&conv.weight[(output * inputs + input) * 9..][..9], place)
-                            }
-                            _ => 0.0,
-                        }));
+            let doubled_blocks = |place: usize| if has(true, place) { blocks[0] } else { 0 };
+            let mut first = [0; PLACES];
+            for place in 1..PLACES {
+                first[place] = first[place - 1] + (doubled_blocks(place - 1) + blocks[1]) * BLOCK;
+            }
+            let all = first[PLACES - 1] + (blocks[0] + blocks[1]) * BLOCK;
+            let mut packed = vec![[0.0; BLOCK]; all];
+            for (row, channel) in channels.iter().enumerate() {
+                let doubled = row / BLOCK < blocks[0];
+                let Some(input) = channel else { continue };
+                for lane in 0..BLOCK.min(outputs - output * BLOCK) {
+                    let filter = &conv.weight[((output * BLOCK + lane) * inputs + input) * 9..][..9];
+                    for (place, weight) in at_places(filter).into_iter().enumerate() {
+                        if has(doubled, place) {
+                            let skipped =
+                                if doubled { 0 } else { (blocks[0] - doubled_blocks(place)) * BLOCK };
+                            packed[first[place] + row - skipped][lane] = weight;
+                        }
                     }
                 }
             }
@@ -117,11 +122,18 @@ impl TiledConv {
     }
 }
 
-/// A filter's weight at a place: `FILTER w FILTER^T`.
-fn at_place(filter: &[f32], place: usize) -> f32 {
-    let (rows, cols) = (FILTER[place / READ], FILTER[place % READ]);
-    let sum: f64 = (0..9).map(|k| rows[k / 3] * cols[k % 3] * f64::from(filter[k])).sum();
-    sum as f32
+/// A filter's weights at all places: `FILTER w FILTER^T`.
+fn at_places(filter: &[f32]) -> [f32; PLACES] {
+    let mut across = [[0.0; 3]; READ];
+    for (across, weights) in across.iter_mut().zip(FILTER) {
+        for k in 0..3 {
+            across[k] = (0..3).map(|row| weights[row] * f64::from(filter[3 * row + k])).sum();
+        }
+    }
+    std::array::from_fn(|place| {
+        let (across, weights) = (across[place / READ], FILTER[place % READ]);
+        (across[0] * weights[0] + across[1] * weights[1] + across[2] * weights[2]) as f32
+    })
 }
 
 struct TiledPiece<'a, 'b> {
@@ -241,7 +253,7 @@ impl TiledPiece<'_, '_> {
     /// From the sums to the pixels of an output block.
     #[inline(always)]
     fn write<S: Simd, const VECTORS: usize>(&mut self, simd: S, block: usize) {
-        let (tiles, row) = (self.tiles, self.piece.row.div_euclid(SIDE as i64) * SIDE as i64);
+        let (tiles, row) = (self.tiles, self.piece.row);
         let bias = S::as_simd_f32s(&self.conv.bias[block][..]).0;
         let mut lines: [Option<&mut [Lanes]>; SIDE] = [const { None }; SIDE];
         for (at, of, line) in &mut self.piece.lines {
@@ -390,4 +402,95 @@ fn first_products<S: Simd, const VECTORS: usize, const TILES: usize>(
         }
     }
     TILES
+}
+
+#[cfg(test)]
+#[allow(clippy::print_stdout)]
+mod tests {
+    use super::super::stream::Wanted;
+    use super::*;
+    use crate::dice::Dice;
+
+    const COLS: i64 = 62;
+
+    /// Random pixels of `channels`, some around rows `rows` and columns 0..`cols`.
+    fn drawn(channels: usize, rows: i64, cols: i64) -> Ring<Lanes> {
+        let mut dice = Dice::new(4, &[]);
+        let wanted = Wanted { rows: -3..rows + 3, spans: vec![-3..cols + 3; (rows + 6) as usize] };
+        let blocks = channels.div_ceil(BLOCK);
+        let mut ring = Ring::new([0.0; BLOCK], &wanted, (rows + 6) as usize, blocks, 0);
+        let cut = Cut { rows: 1, step: 1, steps: i64::MAX, blocks: 1 };
+        for (_, block, line) in ring.pieces(-3..rows + 3, &wanted, cut).into_iter().flat_map(|p| p.lines) {
+            for pixel in line {
+                pixel[..BLOCK.min(channels - block * BLOCK)].fill_with(|| dice.unit() as f32 - 0.5);
+            }
+        }
+        ring
+    }
+
+    fn conv(inputs: usize, outputs: usize) -> FoldedConv {
+        let mut dice = Dice::new(5, &[]);
+        let mut draw = |count| -> Vec<f32> { (0..count).map(|_| dice.unit() as f32 - 0.5).collect() };
+        FoldedConv { channels: [inputs, outputs], weight: draw(inputs * outputs * 9), bias: draw(outputs) }
+    }
+
+    /// A piece of four rows from row 2 on: 37 channels of the level below and 5 of the same to 40.
+    fn through(with: impl FnOnce(TiledPiece<'_, '_>)) -> Vec<f32> {
+        let (below, same) = (drawn(37, 5, COLS / 2 + 2), drawn(5, 8, COLS + 2));
+        let wanted = Wanted { rows: 2..6, spans: vec![2..COLS; 4] };
+        let mut out = Ring::new([0.0; BLOCK], &wanted, 4, 2, 0);
+        let tiled = TiledConv::new(&conv(42, 40), 37);
+        let cut = Cut { steps: i64::MAX, ..TiledConv::cut(2) };
+        let piece = out.pieces(2..6, &wanted, cut).swap_remove(0);
+        let tiles = (COLS as usize - 2) / SIDE;
+        let (below, room) = (Some(&below), &mut Room::default());
+        with(TiledPiece { conv: &tiled, below, same: &same, piece, tiles, room });
+        let pixel = |k: i64| (2 + k / 60, 2 + k % 60);
+        (0..4 * 60 * 40)
+            .map(|k| (pixel(k / 40), (k % 40) as usize))
+            .map(|((row, col), channel)| out.row(row, channel / BLOCK, col)[0][channel % BLOCK])
+            .collect()
+    }
+
+    /// The definition, in f64.
+    fn defined() -> Vec<f32> {
+        let (below, same) = (drawn(37, 5, COLS / 2 + 2), drawn(5, 8, COLS + 2));
+        let conv = conv(42, 40);
+        let read = |input: usize, row: i64, col: i64| match input.checked_sub(37) {
+            None => below.row(row >> 1, input / BLOCK, col >> 1)[0][input % BLOCK],
+            Some(input) => same.row(row, 0, col)[0][input],
+        };
+        let value = |row: i64, col: i64, output: usize| {
+            let mut sum = f64::from(conv.bias[output]);
+            for k in 0..42 * 9 {
+                let (input, row, col) = (k / 9, row + k as i64 % 9 / 3 - 1, col + k as i64 % 3 - 1);
+                sum += f64::from(conv.weight[output * 42 * 9 + k]) * f64::from(read(input, row, col));
+            }
+            if sum > 0.0 { sum as f32 } else { sum.exp_m1() as f32 }
+        };
+        (0..4 * 60 * 40i64).map(|k| value(2 + k / 2400, 2 + k / 40 % 60, (k % 40) as usize)).collect()
+    }
+
+    #[test]
+    fn tiles_of_both_sources_give_the_definitions_sums_on_every_kind_of_vector() {
+        let wanted = defined();
+        let close = |name: &str, answer: &[f32]| {
+            let off = answer.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            println!("{name}: largest difference {off:.1e}");
+            // Of sums of up to 7.
+            assert!(off < 1e-4, "{name}: {off}");
+        };
+        close("scalar", &through(|piece| Simd::vectorize(pulp::Scalar, piece)));
+        #[cfg(target_arch = "x86_64")]
+        {
+            match pulp::x86::V3::try_new() {
+                Some(simd) => close("AVX2", &through(|piece| Simd::vectorize(simd, piece))),
+                None => println!("not run: no AVX2 here"),
+            }
+            match pulp::x86::V4::try_new() {
+                Some(simd) => close("AVX-512", &through(|piece| Simd::vectorize(simd, piece))),
+                None => println!("not run: no AVX-512 here"),
+            }
+        }
+    }
 }

@@ -7,13 +7,14 @@
 mod ring;
 mod wiring;
 
+use std::iter;
 use std::ops::Range;
 
 use anyhow::Result;
 use rayon::prelude::*;
 
 pub use self::ring::{Cut, Piece, Ring};
-use self::wiring::{Node, Work, kept, nodes, reach, wanted};
+use self::wiring::{Groups, Node, Work, kept, nodes, reach, wanted};
 pub use self::wiring::{Span, Wanted};
 use super::kernel::{BLOCK, SLACK_PX};
 
@@ -33,7 +34,7 @@ pub trait Layer: Sync {
     /// The sum of channels by weights.
     fn dot(pixel: &Self::Pixel, weights: &[f32]) -> f32;
 
-    /// Rows and columns are computed in groups of so many.
+    /// Rows and columns are computed in groups of so many, an even number or 1.
     fn group(&self) -> i64;
     /// How an answer of `blocks` is cut for the threads.
     fn cut(&self, blocks: usize) -> Cut;
@@ -74,6 +75,30 @@ impl<L: Layer> Stream<L> {
         Self { widths: widths.to_vec(), layers, head }
     }
 
+    /// The nodes, and what is wanted of them for `answer`.
+    fn wanted(&self, answer: &Wanted, edge: Option<(i64, i64)>) -> (Vec<Node>, Vec<Wanted>) {
+        let groups = |unit: usize| {
+            let size = self.layers[unit].group();
+            // A second convolution's groups want one pixel more on each side; so they begin amid the first one's.
+            let first = if unit.is_multiple_of(2) && edge.is_none() { size / 2 } else { 0 };
+            Groups { size, first }
+        };
+        let nodes = nodes(&self.widths, groups);
+        let wanted = wanted(&nodes, answer.clone(), edge);
+        (nodes, wanted)
+    }
+
+    /// Rows beyond an answer's that the picture is looked at, on either side, wherever the answer begins and ends.
+    pub fn reach_px(&self) -> u32 {
+        let period = 4 << self.widths.len();
+        let beyond = (0..period).map(|row| {
+            let answer = Wanted { rows: row..row + 1, spans: iter::once(0..1).collect() };
+            let seen = self.wanted(&answer, None).1.swap_remove(0).rows;
+            (row - seen.start).max(seen.end - row - 1)
+        });
+        beyond.max().unwrap_or(0) as u32
+    }
+
     /// Gives `take` the probabilities, 0..=1, of what is wanted of each row from the top down, and tells how many
     /// products it took.
     ///
@@ -87,8 +112,7 @@ impl<L: Layer> Stream<L> {
     ) -> Result<u64> {
         /// Rows of the picture that are taken in at once, on the coarsest level.
         const COARSE_ROWS: i64 = 2;
-        let nodes = nodes(&self.widths, |unit| self.layers[unit].group());
-        let wanted = wanted(&nodes, answer.clone(), picture.edge);
+        let (nodes, wanted) = self.wanted(answer, picture.edge);
         let step = (COARSE_ROWS << (self.widths.len() - 1)).max(16);
         let all = wanted[0].rows.clone();
         let ends = (1..).map(|k| (all.start + k * step).min(all.end));
@@ -193,8 +217,7 @@ impl<L: Layer> Stream<L> {
     pub fn products_a_pixel(&self) -> u64 {
         let side = 1 << (self.widths.len() - 1);
         let whole = Wanted { rows: 0..side, spans: vec![0..side; side as usize] };
-        let nodes = nodes(&self.widths, |_| 1);
-        let wanted = wanted(&nodes, whole, Some((side, side)));
+        let (nodes, wanted) = self.wanted(&whole, Some((side, side)));
         products(&nodes, &wanted) / (side * side) as u64
     }
 }
@@ -209,4 +232,79 @@ fn products(nodes: &[Node], wanted: &[Wanted]) -> u64 {
         _ => 0,
     };
     nodes.iter().zip(wanted).map(|(node, wanted)| of(node, wanted)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dice::Dice;
+    use crate::unet::direct::single::Single;
+    use crate::unet::layout::units;
+    use crate::unet::weights::FoldedConv;
+
+    const ROWS: i64 = 150;
+    const COLS: usize = 170;
+
+    fn drawn(widths: &[usize]) -> Stream<Single> {
+        let mut dice = Dice::new(3, &[]);
+        let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| dice.unit() as f32 - 0.5).collect() };
+        let layers = units(widths)
+            .iter()
+            .map(|unit| {
+                let channels = [unit.inputs, unit.outputs];
+                let weight = draw(unit.inputs * unit.outputs * 9);
+                let conv = FoldedConv { channels, weight, bias: draw(unit.outputs) };
+                let doubled = unit.block.starts_with("dec") && unit.number == 1;
+                Single::new(&conv, if doubled { unit.inputs - unit.outputs } else { 0 })
+            })
+            .collect();
+        Stream::new(widths, layers, Head { weight: draw(BLOCK), bias: 0.1 })
+    }
+
+    /// The probabilities of `answer`, a row and column each, of a picture of which only `seen` rows are shown.
+    fn run(stream: &Stream<Single>, answer: &Wanted, seen: Range<i64>) -> Vec<(i64, i64, u32)> {
+        let mut dice = Dice::new(8, &[]);
+        let pixels: Vec<u8> = (0..ROWS as usize * COLS).map(|_| dice.below(256) as u8).collect();
+        let there = seen.start.max(0)..seen.end.min(ROWS);
+        let row = |row: i64| there.contains(&row).then(|| &pixels[row as usize * COLS..][..COLS]);
+        let mut all = Vec::new();
+        stream
+            .run(&Picture { row: &row, edge: None }, answer, &mut |row, line| {
+                all.extend(answer.span(row).zip(line).map(|(col, p)| (row, col, p.to_bits())));
+                Ok(())
+            })
+            .unwrap();
+        all
+    }
+
+    #[test]
+    fn a_pixel_is_the_same_to_the_last_bit_whatever_is_computed_around_it() {
+        for widths in [&[3, 5][..], &[2, 3, 4], &[2, 3, 4, 3, 2]] {
+            let stream = drawn(widths);
+            let reach = i64::from(stream.reach_px());
+            let cols = COLS as i64;
+            let whole = run(&stream, &Wanted { rows: 0..ROWS, spans: vec![0..cols; ROWS as usize] }, 0..ROWS);
+            assert_eq!(whole.len(), ROWS as usize * COLS);
+            for (rows, slant) in [(0..ROWS, 1), (1..2, 0), (37..101, 0), (64..150, 2), (3..90, -1)] {
+                let spans = rows.clone().map(|row| {
+                    let first = (11 + slant * row).rem_euclid(cols);
+                    if row % 7 == 3 { 0..0 } else { first..(first + 40).min(cols) }
+                });
+                let answer = Wanted { spans: spans.collect(), rows: rows.clone() };
+                let part = run(&stream, &answer, rows.start - reach..rows.end + reach);
+                assert_eq!(part.len() as i64, answer.pixels());
+                for one in &part {
+                    let same = whole[one.0 as usize * COLS + one.1 as usize];
+                    assert_eq!(*one, same, "{widths:?}, rows {rows:?}");
+                }
+            }
+            // The test can fail: what is looked at does matter.
+            let answer = Wanted { rows: 64..66, spans: vec![0..cols; 2] };
+            let blind = run(&stream, &answer, 64 - reach / 3..66 + reach / 3);
+            assert!(
+                blind.iter().any(|one| *one != whole[one.0 as usize * COLS + one.1 as usize]),
+                "{widths:?}"
+            );
+        }
+    }
 }

@@ -85,7 +85,7 @@ impl<P: Copy + Send> Ring<P> {
         &self.pixels[line * self.stride..][from..self.stride]
     }
 
-    /// `rows` as pieces, in the order of rows, columns and blocks.
+    /// `rows`, which begin a group, as pieces, in the order of rows, columns and blocks.
     pub fn pieces(&mut self, rows: Range<i64>, wanted: &Wanted, cut: Cut) -> Vec<Piece<'_, P>> {
         let (kept, blocks, col0) = (self.kept as i64, self.blocks, self.col0);
         let mut lines = Vec::new();
@@ -101,7 +101,7 @@ impl<P: Copy + Send> Ring<P> {
             for (k, pixels) in line.chunks_mut(width as usize).enumerate() {
                 let first = span.start + k as i64 * width;
                 let cols = first..first + pixels.len() as i64;
-                let key = (row.div_euclid(cut.rows), first, block / cut.blocks, row, block);
+                let key = ((row - rows.start) / cut.rows, first, block / cut.blocks, row, block);
                 lines.push((key, cols, pixels));
             }
         }

@@ -20,18 +20,41 @@ pub struct Node {
     /// 0 is the finest.
     pub level: usize,
     pub channels: usize,
-    /// Rows and columns are computed in groups of so many, anchored at 0.
-    pub group: i64,
+    /// How many of its rows and columns are computed together.
+    pub groups: Groups,
 }
 
-/// The nodes of a network, the last one being the last block's answer; `group` tells of a unit.
-pub fn nodes(widths: &[usize], group: impl Fn(usize) -> i64) -> Vec<Node> {
-    let mut nodes = vec![Node { work: Work::Input, level: 0, channels: 1, group: 1 }];
+/// Rows, or columns, that are computed together.
+#[derive(Clone, Copy, Debug)]
+pub struct Groups {
+    /// How many.
+    pub size: i64,
+    /// The first of one group.
+    pub first: i64,
+}
+
+impl Groups {
+    const SINGLE: Self = Self { size: 1, first: 0 };
+
+    /// The first of `at`'s group.
+    fn floor(self, at: i64) -> i64 {
+        (at - self.first).div_euclid(self.size) * self.size + self.first
+    }
+
+    /// From the first of `span`'s first group to the last of its last one.
+    fn around(self, span: &Range<i64>) -> Range<i64> {
+        self.floor(span.start)..self.floor(span.end + self.size - 1)
+    }
+}
+
+/// The nodes of a network, the last one being the last block's answer; `groups` tells of a unit.
+pub fn nodes(widths: &[usize], groups: impl Fn(usize) -> Groups) -> Vec<Node> {
+    let mut nodes = vec![Node { work: Work::Input, level: 0, channels: 1, groups: Groups::SINGLE }];
     let mut unit = 0;
     let mut block = |nodes: &mut Vec<Node>, level: usize, same: usize, below: Option<usize>| {
         for (same, below) in [(same, below), (nodes.len(), None)] {
             let (work, channels) = (Work::Conv { unit, same, below }, widths[level]);
-            nodes.push(Node { work, level, channels, group: group(unit) });
+            nodes.push(Node { work, level, channels, groups: groups(unit) });
             unit += 1;
         }
     };
@@ -39,7 +62,7 @@ pub fn nodes(widths: &[usize], group: impl Fn(usize) -> i64) -> Vec<Node> {
     for level in 0..widths.len() {
         if level > 0 {
             let (of, channels) = (nodes.len() - 1, widths[level - 1]);
-            nodes.push(Node { work: Work::Halve { of }, level, channels, group: 1 });
+            nodes.push(Node { work: Work::Halve { of }, level, channels, groups: Groups::SINGLE });
         }
         let input = nodes.len() - 1;
         block(&mut nodes, level, input, None);
@@ -87,16 +110,14 @@ impl Wanted {
     }
 
     /// Widens rows and columns to whole groups.
-    fn round_out(&mut self, group: i64) {
-        let floor = |v: i64| v.div_euclid(group) * group;
-        let ceil = |v: i64| floor(v + group - 1);
-        let rows = floor(self.rows.start)..ceil(self.rows.end);
+    fn round_out(&mut self, groups: Groups) {
+        let rows = groups.around(&self.rows);
         let of_group = |first: i64| {
-            let all = (first..first + group).fold(0..0, |all, row| hull(&all, &self.span(row)));
-            floor(all.start)..ceil(all.end)
+            let all = (first..first + groups.size).fold(0..0, |all, row| hull(&all, &self.span(row)));
+            if all.is_empty() { 0..0 } else { groups.around(&all) }
         };
-        let groups = rows.clone().step_by(group as usize);
-        self.spans = groups.flat_map(|first| vec![of_group(first); group as usize]).collect();
+        let firsts = rows.clone().step_by(groups.size as usize);
+        self.spans = firsts.flat_map(|first| vec![of_group(first); groups.size as usize]).collect();
         self.rows = rows;
     }
 
@@ -147,7 +168,7 @@ pub fn wanted(nodes: &[Node], answer: Wanted, edge: Option<(i64, i64)>) -> Vec<W
         *last = answer;
     }
     for (k, node) in nodes.iter().enumerate().rev() {
-        all[k].round_out(node.group);
+        all[k].round_out(node.groups);
         if let Some((rows, cols)) = edge {
             all[k].clip(rows >> node.level, cols >> node.level);
         }
@@ -192,7 +213,7 @@ pub fn reach(nodes: &[Node], wanted: &[Wanted], input: i64) -> Vec<i64> {
             Work::Halve { .. } => i64::MAX,
         };
         let complete = reached >= mine.rows.end;
-        let reached = if complete { mine.rows.end } else { reached.div_euclid(node.group) * node.group };
+        let reached = if complete { mine.rows.end } else { node.groups.floor(reached) };
         until.push(reached.max(mine.rows.start));
     }
     until
