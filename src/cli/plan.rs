@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<Done> {
     let list = SceneList::read(&args.scenes)?;
     let core_px = u64::from(settings.core_px());
     if let Some(text) = &args.simulate {
-        return simulated(&list, &counts(text)?, core_px, args.mpx_s);
+        return simulated(&list, &counts(text)?, args.mpx_s);
     }
     let shards = args.shards.unwrap_or(1) as usize;
     let shards = plan(&list.records, shards, settings.scan.band_rows, core_px);
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Result<Done> {
 }
 
 /// A line a count of tasks.
-fn simulated(list: &SceneList, counts: &[usize], core_px: u64, mpx_s: Option<f64>) -> Result<Done> {
+fn simulated(list: &SceneList, counts: &[usize], mpx_s: Option<f64>) -> Result<Done> {
     if let Some(rate) = mpx_s.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
         return Err(WrongUsage(format!("--mpx-s {rate}: must be above 0")).into());
     }
@@ -82,7 +82,7 @@ fn simulated(list: &SceneList, counts: &[usize], core_px: u64, mpx_s: Option<f64
     say!(" tasks  longest Mpx  ideal Mpx  longest / ideal  balance  runs of rows{hours_head}");
     let mut worst = (0.0, 0);
     for &tasks in counts {
-        let row = simulate(&list.records, tasks, core_px);
+        let row = simulate(&list.records, tasks);
         let mpx = row.makespan_px as f64 / 1e6;
         let hours = mpx_s.map_or(String::new(), |rate| format!("  {:8.3}", mpx / rate / 3600.0));
         say!(
@@ -98,7 +98,7 @@ fn simulated(list: &SceneList, counts: &[usize], core_px: u64, mpx_s: Option<f64
         }
     }
     let (over, tasks) = ((worst.0 - 1.0) * 100.0, worst.1);
-    say!("at most {over:.2} % above the ideal, with {tasks} tasks; bands are cut every {core_px} rows");
+    say!("at most {over:.2} % above the ideal, with {tasks} tasks");
     Ok(Done::All)
 }
 

@@ -83,7 +83,8 @@ impl<'a> BandInference<'a> {
         let side = self.batch.side_px;
         let halo = i64::from(self.grid.halo_px);
         let start = self.batch.count * side * side;
-        let (first_row, first_col) = (core.row0 as i64 - halo, core.col0 as i64 - halo);
+        let first_row = self.grid.core_row(core.row0) as i64 - halo;
+        let first_col = core.col0 as i64 - halo;
         let col0 = first_col.max(0);
         let col1 = (first_col + side as i64).min(cols as i64);
         let left = (col0 - first_col) as usize;
@@ -117,8 +118,9 @@ impl<'a> BandInference<'a> {
         let halo = self.grid.halo_px as usize;
         for (k, core) in cores.iter().enumerate() {
             let (wide, col0) = (core.cols() as usize, core.col0 as usize);
+            let first_row = self.grid.core_row(core.row0);
             for row in core.row0..core.row1 {
-                let from = (k * side + halo + (row - core.row0) as usize) * side + halo;
+                let from = (k * side + halo + (row - first_row) as usize) * side + halo;
                 let to = ((row - row0) * cols) as usize + col0;
                 let pixels = &rows.row(row)[col0..col0 + wide];
                 let kept = &mut band.probabilities[to..to + wide];
