@@ -13,7 +13,7 @@ pub struct Flags {
     /// Preset (unet1, unet2, unet3, threshold) or TOML file
     #[arg(long, default_value = "unet1")]
     pub settings: String,
-    /// Side of a window, px
+    /// Side of a window, px; the CPU needs none
     #[arg(long)]
     window: Option<u32>,
     /// Windows given to the device at once

@@ -64,11 +64,11 @@ impl InputSettings {
 pub struct ScanSettings {
     /// `unet`, or `threshold` for a plain grey level.
     pub segmenter: SegmenterKind,
-    /// Side of a window, px.
+    /// Side of a window, px; the CPU needs no windows.
     pub window_px: u32,
     /// Windows given to the device at once.
     pub batch: usize,
-    /// Rows read, inferred and measured in one piece; rounded up to whole windows' cores.
+    /// Rows read, inferred and measured in one piece, at most; rounded up to whole windows' cores.
     pub band_rows: u64,
     /// Probability from which a pixel is impact, 0..=1.
     pub probability: f64,

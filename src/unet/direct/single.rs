@@ -32,10 +32,8 @@ impl Layer for Single {
     type Room = (Vec<Lanes>, Room);
     const ZERO: Lanes = [0.0; BLOCK];
 
-    fn input(grey: u8) -> Lanes {
-        let mut pixel = Self::ZERO;
+    fn input(pixel: &mut Lanes, grey: u8) {
         pixel[0] = f32::from(grey) / 255.0;
-        pixel
     }
 
     fn largest(of: [&Lanes; 4]) -> Lanes {

@@ -9,6 +9,7 @@ mod wiring;
 
 use std::iter;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -23,12 +24,12 @@ pub trait Layer: Sync {
     /// [`BLOCK`] channels of a pixel.
     type Pixel: Copy + Send + Sync;
     /// What a thread needs beside.
-    type Room: Default;
+    type Room: Default + Send;
     /// All channels zero.
     const ZERO: Self::Pixel;
 
-    /// A pixel of the picture, of one channel.
-    fn input(grey: u8) -> Self::Pixel;
+    /// Makes a pixel of the picture, of one channel, of what was one before.
+    fn input(pixel: &mut Self::Pixel, grey: u8);
     /// The largest of four in each channel.
     fn largest(of: [&Self::Pixel; 4]) -> Self::Pixel;
     /// The sum of channels by weights.
@@ -132,11 +133,12 @@ impl<L: Layer> Stream<L> {
                 Ring::new(L::ZERO, wanted, kept, node.channels.div_ceil(BLOCK), 2 * SLACK_PX)
             })
             .collect();
+        let rooms: Vec<_> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
         let mut before: Vec<i64> = wanted.iter().map(|node| node.rows.start).collect();
         for after in steps {
             for (k, node) in nodes.iter().enumerate() {
                 let (sources, rest) = rings.split_at_mut(k);
-                self.advance(node, picture, sources, &mut rest[0], before[k]..after[k], &wanted[k]);
+                self.advance(node, picture, (sources, &mut rest[0]), before[k]..after[k], &wanted[k], &rooms);
             }
             if let (Some(ring), Some(&from), Some(&to)) = (rings.last(), before.last(), after.last()) {
                 self.give(ring, from.max(answer.rows.start)..to.min(answer.rows.end), answer, take)?;
@@ -146,15 +148,15 @@ impl<L: Layer> Stream<L> {
         Ok(products(&nodes, &wanted))
     }
 
-    /// Computes `rows` of a node.
+    /// Computes `rows` of a node, in a room for each thread.
     fn advance(
         &self,
         node: &Node,
         picture: &Picture<'_>,
-        sources: &[Ring<L::Pixel>],
-        ring: &mut Ring<L::Pixel>,
+        (sources, ring): (&[Ring<L::Pixel>], &mut Ring<L::Pixel>),
         rows: Range<i64>,
         wanted: &Wanted,
+        rooms: &[Mutex<L::Room>],
     ) {
         let blocks = ring.blocks();
         let whole = Cut { rows: 1, step: 1, steps: i64::MAX, blocks: 1 };
@@ -164,7 +166,7 @@ impl<L: Layer> Stream<L> {
                 for (_, _, line) in piece.lines {
                     for (to, col) in line.iter_mut().zip(piece.cols.clone()) {
                         let grey = usize::try_from(col).ok().and_then(|col| there.get(col));
-                        *to = L::input(grey.copied().unwrap_or(0));
+                        L::input(to, grey.copied().unwrap_or(0));
                     }
                 }
             }),
@@ -180,8 +182,10 @@ impl<L: Layer> Stream<L> {
             Work::Conv { unit, same, below } => {
                 let layer = &self.layers[unit];
                 let pieces = ring.pieces(rows, wanted, layer.cut(blocks));
-                pieces.into_par_iter().for_each_init(L::Room::default, |room, piece| {
-                    layer.compute(below.map(|below| &sources[below]), &sources[same], piece, room);
+                pieces.into_par_iter().for_each(|piece| {
+                    let thread = rayon::current_thread_index().unwrap_or(0);
+                    let mut room = rooms[thread % rooms.len()].lock().unwrap_or_else(PoisonError::into_inner);
+                    layer.compute(below.map(|below| &sources[below]), &sources[same], piece, &mut room);
                 });
             }
         }
