@@ -23,6 +23,7 @@ use crate::score::{TrueImpact, count, matches, truth};
 use crate::space::ScenePx;
 use crate::synth::{SynthSpec, write};
 use crate::table::read_rows;
+use crate::unet::device::choose_sharing;
 
 /// Show the whole job: draw a scene, scan it in four shards, merge, and hold the catalogue against the truth.
 #[derive(Debug, ClapArgs)]
@@ -84,7 +85,8 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
     if old.exists() {
         std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
-    let (mut segmenter, weights_id) = segmenter(&settings, None, &args.device, args.share_gpu)?;
+    let (mut segmenter, weights_id) =
+        segmenter(&settings, None, || Ok(vec![choose_sharing(&args.device, args.share_gpu)?]))?;
     let mut scenes = SceneList::read(list)?;
     scenes.records.retain(|record| record.file_name == NAME);
     let job = ScanJob {

@@ -21,6 +21,7 @@ use crate::train::Pair;
 use crate::train::crops::TrainingScene;
 use crate::train::list::{DataSet, Part, SPEC};
 use crate::train::mining::{MINED_HEADER, Mined, Origin, SceneMiner, from_catalogue, rejected};
+use crate::unet::device::choose_sharing;
 
 /// Find what a network takes for an impact on the training scenes where their masks have none, most wrong
 /// first; or take the rejects of a human. Validation and test scenes are refused.
@@ -153,7 +154,8 @@ fn refusal(scene: &str, part: Part, data: &DataSet) -> anyhow::Error {
 
 /// Scans the scenes; gives the count of those that failed too.
 fn by_scan(args: &Args, scenes: &[Pair], settings: &Settings, side_px: usize) -> Result<(Mined, usize)> {
-    let (mut segmenter, model) = segmenter(settings, args.weights.as_deref(), &args.device, args.share_gpu)?;
+    let choose = || Ok(vec![choose_sharing(&args.device, args.share_gpu)?]);
+    let (mut segmenter, model) = segmenter(settings, args.weights.as_deref(), choose)?;
     let origin = Origin {
         source: "scan".into(),
         model,

@@ -18,7 +18,8 @@ use crate::plan::SceneList;
 use crate::ranks::place;
 use crate::raster::Io;
 use crate::scan::{ScanJob, Scanned, ShardSummary, scan_shard};
-use crate::unet;
+use crate::unet::device::{choose_all, choose_sharing, hold_all};
+use crate::unet::{self, Chosen};
 
 /// Scan a shard of the scene list; in a job array the scheduler says which.
 #[derive(Debug, ClapArgs)]
@@ -49,6 +50,9 @@ pub struct Args {
     /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
     #[arg(long, default_value = "auto")]
     device: String,
+    /// Several GPUs for each scene, in place of --device: auto (all), or a list of numbers or PCI addresses: 0,1,2,3
+    #[arg(long, conflicts_with = "device")]
+    devices: Option<String>,
     /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
     #[arg(long)]
     share_gpu: bool,
@@ -77,8 +81,11 @@ pub fn run(args: &Args) -> Result<Done> {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
     }
-    let (mut segmenter, weights_id) =
-        segmenter(&settings, args.weights.as_deref(), &args.device, args.share_gpu)?;
+    let choose = || match &args.devices {
+        Some(list) => hold_all(choose_all(list)?, list == "auto", args.share_gpu),
+        None => Ok(vec![choose_sharing(&args.device, args.share_gpu)?]),
+    };
+    let (mut segmenter, weights_id) = segmenter(&settings, args.weights.as_deref(), choose)?;
     let job = ScanJob {
         scenes: SceneList::read(&args.scenes)?,
         out: args.out.clone(),
@@ -154,13 +161,11 @@ fn which(args: &Args) -> Result<(Vec<usize>, usize)> {
 /// What gives pixels their probability, and the id of its weights.
 ///
 /// # Errors
-/// If the weights cannot be read or do not fit, there is no such device, or another process uses it and `share`
-/// does not allow that.
+/// If the weights cannot be read or do not fit, or those of `choose` and of the devices.
 pub fn segmenter(
     settings: &Settings,
     weights: Option<&Path>,
-    device: &str,
-    share: bool,
+    choose: impl FnOnce() -> Result<Vec<Chosen>>,
 ) -> Result<(Box<dyn Segmenter>, String)> {
     if settings.scan.segmenter == SegmenterKind::Threshold {
         let (dark_max, bright) = (settings.scan.dark_max, settings.scan.bright_min);
@@ -184,7 +189,7 @@ pub fn segmenter(
         }
     };
     let id = blake3::hash(bytes).to_hex().to_string();
-    let network = unet::segmenter(&settings.network, bytes, device, share)
+    let network = unet::segmenter(&settings.network, bytes, settings.scan.precision, choose)
         .with_context(|| weights.map_or("shipped weights".into(), |path| path.display().to_string()))?;
     Ok((network, id))
 }

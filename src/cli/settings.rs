@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 
 use super::Done;
-use crate::config::{self, SegmenterKind, Settings};
+use crate::config::{self, Precision, SegmenterKind, Settings};
 use crate::fault::WrongUsage;
 
 /// Settings by name or file, then flags over them.
@@ -16,9 +16,12 @@ pub struct Flags {
     /// Side of a window, px; the CPU needs none
     #[arg(long)]
     window: Option<u32>,
-    /// Windows given to the device at once
+    /// Windows given to a device at once
     #[arg(long)]
     batch: Option<usize>,
+    /// What a GPU computes in: f32, f16 or bf16; the CPU in f32 only
+    #[arg(long)]
+    precision: Option<Precision>,
     /// Rows read, inferred and measured in one piece
     #[arg(long)]
     band_rows: Option<u64>,
@@ -52,6 +55,7 @@ impl Flags {
         let scan = &mut settings.scan;
         set(&mut scan.window_px, self.window);
         set(&mut scan.batch, self.batch);
+        set(&mut scan.precision, self.precision);
         set(&mut scan.band_rows, self.band_rows);
         set(&mut scan.probability, self.probability);
         set(&mut scan.min_area_px, self.min_area);

@@ -68,6 +68,9 @@ pub struct ScanSettings {
     pub window_px: u32,
     /// Windows given to the device at once.
     pub batch: usize,
+    /// What a GPU computes in; the CPU in f32 only.
+    #[serde(default)]
+    pub precision: Precision,
     /// Rows read, inferred and measured in one piece, at most; rounded up to whole windows' cores.
     pub band_rows: u64,
     /// Probability from which a pixel is impact, 0..=1.
@@ -92,11 +95,12 @@ pub enum SegmenterKind {
     Threshold,
 }
 
-/// What convolutions are computed in while training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What convolutions are computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32 bits.
+    #[default]
     F32,
     /// 16 bits, 5 of exponent; small slopes need to be made larger.
     F16,

@@ -45,6 +45,11 @@ pub trait Segmenter: Send {
     /// What it runs on, for `timing.csv` and the report.
     fn device(&self) -> String;
 
+    /// How many devices share a batch; each takes as many windows as the settings' `batch` says.
+    fn devices(&self) -> usize {
+        1
+    }
+
     /// The way to whole bands, where there is one; otherwise they are cut into windows.
     fn streaming(&mut self) -> Option<&mut dyn Streaming> {
         None

@@ -30,9 +30,9 @@ pub struct ProbBand {
 }
 
 impl<'a> BandInference<'a> {
-    /// Room for `batch` windows of `grid`.
+    /// Room for `batch` windows of `grid` a device.
     pub fn new(segmenter: &'a mut dyn Segmenter, grid: TileGrid, batch: usize) -> Self {
-        let batch = if segmenter.streaming().is_some() { 0 } else { batch };
+        let batch = if segmenter.streaming().is_some() { 0 } else { batch * segmenter.devices() };
         let batch = WindowBatch::new(batch, grid.window_px as usize);
         let answer = vec![0; batch.pixels.len()];
         Self { segmenter, grid, batch, answer, cores: Vec::new() }

@@ -12,7 +12,7 @@ use super::device::Chosen;
 use super::direct::Dropout;
 use super::layout::{BATCH_NORM_EPS, Unit, parameters, units, walk};
 use super::replica::{Place, Replica, Sums};
-use super::segment::{elu, on, same};
+use super::segment::{elu, float, on, same};
 use super::trainer::CropBatch;
 use crate::config::{NetworkSettings, Precision};
 use crate::fault::WrongUsage;
@@ -56,11 +56,7 @@ impl BurnReplica {
     /// # Errors
     /// [`WrongUsage`] if the device cannot compute in it.
     pub fn new(network: &NetworkSettings, chosen: &Chosen, precision: Precision, seed: u64) -> Result<Self> {
-        let dtype = match precision {
-            Precision::F32 => FloatDType::F32,
-            Precision::F16 => FloatDType::F16,
-            Precision::Bf16 => FloatDType::BF16,
-        };
+        let dtype = float(precision);
         if !chosen.device.supports_dtype(dtype) {
             let message = format!("train.precision = {precision}: {} cannot compute in it", chosen.name);
             return Err(WrongUsage(message).into());

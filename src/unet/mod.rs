@@ -6,6 +6,7 @@
 
 mod adapters;
 mod burn_replica;
+mod check;
 pub mod device;
 mod direct;
 mod gang;
@@ -13,18 +14,21 @@ pub mod layout;
 pub mod loss;
 pub mod replica;
 mod segment;
+mod several;
 mod trainer;
 pub mod weights;
 
 use anyhow::Result;
 
-use crate::config::NetworkSettings;
+use crate::config::{NetworkSettings, Precision};
 use crate::detect::Segmenter;
 use crate::fault::WrongUsage;
 
+pub use check::agrees;
 pub use device::{Chosen, Machine};
 pub use direct::DirectSegmenter;
 pub use segment::UnetSegmenter;
+pub use several::SeveralSegmenters;
 pub use trainer::{CropBatch, LossScale, Regime, StepOutcome, StepSeconds, Trainer};
 pub use weights::Weights;
 
@@ -40,29 +44,44 @@ pub fn predictor(weights: &Weights, chosen: Chosen) -> Result<Predictor> {
         let network = DirectSegmenter::new(weights);
         Box::new(move |side_px, pixels| network.probabilities(side_px, pixels))
     } else {
-        let network = UnetSegmenter::new(weights, chosen)?;
+        let network = UnetSegmenter::new(weights, chosen, Precision::F32)?;
         Box::new(move |side_px, pixels| {
             network.probabilities(pixels.len() / (side_px * side_px), side_px, pixels)
         })
     })
 }
 
-/// The network of `weights` (a safetensors file's bytes) on a device (see [`device::choose_sharing`]).
+/// The network of `weights` (a safetensors file's bytes) on the devices that `choose` gives, each of which has agreed
+/// with the CPU on a window.
 ///
 /// # Errors
-/// [`WrongUsage`] if the weights do not fit the network, or there is no such device.
+/// [`WrongUsage`] if the weights do not fit the network, a device cannot compute in `precision`, or those of
+/// `choose`; if a device fails, or disagrees.
 pub fn segmenter(
     network: &NetworkSettings,
     weights: &[u8],
-    device: &str,
-    share: bool,
+    precision: Precision,
+    choose: impl FnOnce() -> Result<Vec<Chosen>>,
 ) -> Result<Box<dyn Segmenter>> {
     let weights = Weights::parse(&network.widths, weights)
         .map_err(|why| WrongUsage(format!("the weights cannot be used: {why:#}")))?;
-    let chosen = device::choose_sharing(device, share)?;
-    Ok(if chosen.is_cpu {
-        Box::new(DirectSegmenter::new(&weights))
-    } else {
-        Box::new(UnetSegmenter::new(&weights, chosen)?)
-    })
+    let mut cpu = DirectSegmenter::new(&weights);
+    let mut each: Vec<Box<dyn Segmenter>> = Vec::new();
+    let chosen = choose()?;
+    if chosen.iter().any(|device| device.is_cpu) {
+        let wrong = |message| Err(WrongUsage(message).into());
+        return match (chosen.len(), precision) {
+            (1, Precision::F32) => Ok(Box::new(cpu)),
+            (1, _) => {
+                wrong(format!("scan.precision = {precision}: the CPU scans in f32 only, where it is as fast"))
+            }
+            _ => wrong("several devices must be GPUs: the CPU shares a scene among its --threads".into()),
+        };
+    }
+    for chosen in chosen {
+        let mut device = UnetSegmenter::new(&weights, chosen, precision)?;
+        agrees(&mut device, &mut cpu, precision)?;
+        each.push(Box::new(device));
+    }
+    Ok(if each.len() == 1 { each.swap_remove(0) } else { Box::new(SeveralSegmenters::new(each)) })
 }

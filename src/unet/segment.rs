@@ -4,13 +4,14 @@ use anyhow::{Result, anyhow};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::device::Chosen;
 use super::layout::walk;
 use super::weights::Weights;
+use crate::config::Precision;
 use crate::detect::{Segmenter, WindowBatch};
-use crate::fault::guarded;
+use crate::fault::{WrongUsage, guarded};
 use crate::tile::{halo_px, multiple_px};
 
 /// The network on one device, ready to run.
@@ -18,29 +19,39 @@ pub struct UnetSegmenter {
     widths: Vec<usize>,
     device: Device,
     device_name: String,
+    precision: FloatDType,
     units: Vec<(Tensor<4>, Tensor<1>)>,
     head: (Tensor<4>, Tensor<1>),
 }
 
 impl UnetSegmenter {
-    /// Folds `weights` and puts them on the device.
+    /// Folds `weights` and puts them on the device, which computes all but the last step in `precision`.
     ///
     /// # Errors
-    /// [`crate::fault::DeviceLost`] if the device fails.
-    pub fn new(weights: &Weights, chosen: Chosen) -> Result<Self> {
+    /// [`WrongUsage`] if it cannot; [`crate::fault::DeviceLost`] if the device fails.
+    pub fn new(weights: &Weights, chosen: Chosen, precision: Precision) -> Result<Self> {
         let Chosen { device, name, .. } = chosen;
+        let dtype = float(precision);
+        if !device.supports_dtype(dtype) {
+            return Err(
+                WrongUsage(format!("scan.precision = {precision}: {name} cannot compute in it")).into()
+            );
+        }
         guarded(|| {
             let units = weights
                 .folded()
                 .into_iter()
                 .map(|conv| {
                     let [inputs, outputs] = conv.channels;
-                    (on(&device, conv.weight, [outputs, inputs, 3, 3]), on(&device, conv.bias, [outputs]))
+                    let weight = on(&device, conv.weight, [outputs, inputs, 3, 3]);
+                    (weight.cast(dtype), on(&device, conv.bias, [outputs]).cast(dtype))
                 })
                 .collect();
             let (weight, bias) = weights.head();
-            let head = (on(&device, weight.to_vec(), [1, weight.len(), 1, 1]), on(&device, vec![bias], [1]));
-            Ok(Self { widths: weights.widths().to_vec(), device, device_name: name, units, head })
+            let (shape, widths) = ([1, weight.len(), 1, 1], weights.widths().to_vec());
+            let head =
+                (on(&device, weight.to_vec(), shape).cast(dtype), on(&device, vec![bias], [1]).cast(dtype));
+            Ok(Self { widths, device, device_name: name, precision: dtype, units, head })
         })
     }
 
@@ -51,13 +62,13 @@ impl UnetSegmenter {
     pub fn probabilities(&self, count: usize, side_px: usize, pixels: &[u8]) -> Result<Vec<f32>> {
         let input = pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
         guarded(|| {
-            let x = on(&self.device, input, [count, 1, side_px, side_px]);
+            let x = on(&self.device, input, [count, 1, side_px, side_px]).cast(self.precision);
             let x = walk(self.widths.len(), x, |k, x| {
                 let (weight, bias) = &self.units[k];
                 elu(conv2d(x, weight.clone(), Some(bias.clone()), same(1)))
             });
             let x = conv2d(x, self.head.0.clone(), Some(self.head.1.clone()), same(0));
-            let data = sigmoid(x).try_into_data().map_err(|why| anyhow!("{why:?}"))?;
+            let data = sigmoid(x.cast(FloatDType::F32)).try_into_data().map_err(|why| anyhow!("{why:?}"))?;
             data.try_to_vec::<f32>().map_err(|why| anyhow!("{why:?}"))
         })
     }
@@ -84,6 +95,15 @@ impl Segmenter for UnetSegmenter {
             *out = (p * 255.0 + 0.5) as u8;
         }
         Ok(())
+    }
+}
+
+/// The framework's name of a precision.
+pub(super) fn float(precision: Precision) -> FloatDType {
+    match precision {
+        Precision::F32 => FloatDType::F32,
+        Precision::F16 => FloatDType::F16,
+        Precision::Bf16 => FloatDType::BF16,
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The files in `tests/data` are written by `tests/data/dump_goldens.py`.
 
-use marscan::config::{NetworkSettings, OptimiserKind, load};
+use marscan::config::{NetworkSettings, OptimiserKind, Precision, load};
 use marscan::train::optimiser::Optimiser;
 use marscan::unet::device::{choose, reference};
 use marscan::unet::layout::{parameters, statistics};
@@ -53,7 +53,7 @@ fn difference(preset: &str, widths: &[usize], device: Option<&str>) -> f32 {
     let (side, pixels) = (input.shape()[0], input.data());
     let answer = match device {
         Some(device) => {
-            let network = UnetSegmenter::new(&weights, choose(device).unwrap()).unwrap();
+            let network = UnetSegmenter::new(&weights, choose(device).unwrap(), Precision::F32).unwrap();
             network.probabilities(1, side, pixels).unwrap()
         }
         None => DirectSegmenter::new(&weights).probabilities(side, pixels).unwrap(),

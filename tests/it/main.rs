@@ -4,6 +4,7 @@
 mod agree;
 mod bsub;
 mod cli;
+mod devices;
 mod faults;
 mod files;
 mod fuzz;

@@ -1,6 +1,6 @@
 //! A picture whole and through windows of several sizes: the same probabilities to 1e-5.
 
-use marscan::config::{load, shipped_weights};
+use marscan::config::{Precision, load, shipped_weights};
 use marscan::detect::{Segmenter, WindowBatch};
 use marscan::dice::Dice;
 use marscan::tile::{TileGrid, halo_px};
@@ -56,7 +56,7 @@ fn worst(a: &[f32], b: &[f32]) -> f32 {
 fn windows_of_any_size_give_the_probabilities_of_the_whole() {
     let widths = load("unet1").unwrap().network.widths;
     let weights = Weights::parse(&widths, shipped_weights("unet1").unwrap()).unwrap();
-    let burn = UnetSegmenter::new(&weights, choose("cpu").unwrap()).unwrap();
+    let burn = UnetSegmenter::new(&weights, choose("cpu").unwrap(), Precision::F32).unwrap();
     let direct = DirectSegmenter::new(&weights);
     let mut burn = |side, pixels: &[u8]| burn.probabilities(1, side, pixels).unwrap();
     let mut direct = |side, pixels: &[u8]| direct.probabilities(side, pixels).unwrap();
@@ -89,7 +89,7 @@ fn a_window_is_right_within_its_halo_for_any_number_of_levels() {
         let mut batch = WindowBatch::new(1, side);
         batch.pixels.fill_with(|| 1 + dice.below(255) as u8);
         batch.count = 1;
-        let burn = UnetSegmenter::new(&weights, choose("cpu").unwrap()).unwrap();
+        let burn = UnetSegmenter::new(&weights, choose("cpu").unwrap(), Precision::F32).unwrap();
         let whole = burn.probabilities(1, side, &batch.pixels).unwrap();
         let mut answer = vec![0; side * side];
         DirectSegmenter::new(&weights).segment(&batch, &mut answer).unwrap();
