@@ -11,7 +11,7 @@ use super::layout::walk;
 use super::weights::Weights;
 use crate::config::Precision;
 use crate::detect::{Segmenter, WindowBatch};
-use crate::fault::{WrongUsage, guarded};
+use crate::fault::{DeviceLost, WrongUsage, guarded};
 use crate::tile::{halo_px, multiple_px};
 
 /// The network on one device, ready to run.
@@ -28,7 +28,7 @@ impl UnetSegmenter {
     /// Folds `weights` and puts them on the device, which computes all but the last step in `precision`.
     ///
     /// # Errors
-    /// [`WrongUsage`] if it cannot; [`crate::fault::DeviceLost`] if the device fails.
+    /// [`WrongUsage`] if it cannot; [`DeviceLost`] if the device fails.
     pub fn new(weights: &Weights, chosen: Chosen, precision: Precision) -> Result<Self> {
         let Chosen { device, name, .. } = chosen;
         let dtype = float(precision);
@@ -58,7 +58,7 @@ impl UnetSegmenter {
     /// Probabilities, `[count, side, side]` in 0..=1, of network input of the same shape.
     ///
     /// # Errors
-    /// [`crate::fault::DeviceLost`] if the device fails.
+    /// [`DeviceLost`] if the device fails.
     pub fn probabilities(&self, count: usize, side_px: usize, pixels: &[u8]) -> Result<Vec<f32>> {
         let input = pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
         guarded(|| {
@@ -68,7 +68,12 @@ impl UnetSegmenter {
                 elu(conv2d(x, weight.clone(), Some(bias.clone()), same(1)))
             });
             let x = conv2d(x, self.head.0.clone(), Some(self.head.1.clone()), same(0));
-            let data = sigmoid(x.cast(FloatDType::F32)).try_into_data().map_err(|why| anyhow!("{why:?}"))?;
+            let data = sigmoid(x.cast(FloatDType::F32)).try_into_data().map_err(|why| {
+                let why = last_cause(&format!("{why:?}")).to_owned();
+                let remedy =
+                    format!("{count} windows of {side_px} px; fewer or smaller ones need less memory");
+                DeviceLost(format!("{}: {why} ({remedy}: --batch, --window)", self.device_name))
+            })?;
             data.try_to_vec::<f32>().map_err(|why| anyhow!("{why:?}"))
         })
     }
@@ -96,6 +101,12 @@ impl Segmenter for UnetSegmenter {
         }
         Ok(())
     }
+}
+
+/// The innermost cause of the framework's many lines.
+fn last_cause(text: &str) -> &str {
+    let inner = text.rsplit_once("Caused by:").map_or(text, |(_, inner)| inner);
+    inner.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or(text)
 }
 
 /// The framework's name of a precision.

@@ -91,3 +91,20 @@ fn several_devices_share_a_batch_and_answer_as_one() {
     assert!(found[..7 * 64 * 64] == wanted[..7 * 64 * 64]);
     assert!(wanted.iter().max() > wanted.iter().min());
 }
+
+#[test]
+fn windows_that_a_device_cannot_hold_end_the_shard_with_a_remedy() {
+    if devices().len() < 2 {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    succeed(&["synth", "--out", place, "--rows", "64", "--cols", "64", "--impacts", "0"]);
+    let (list, out) = (format!("{place}/scenes.csv"), format!("{place}/out"));
+    // Software Vulkan holds 128 MiB in a buffer: a window of 1472 px by 32 channels is 277 MB.
+    let args = ["scan", "--scenes", &list, "--out", &out, "--device", "software", "--window", "1472"];
+    let (code, message) = fail(&args);
+    assert_eq!(code, 1);
+    assert!(message.contains("can't allocate") && message.contains("--window"), "{message}");
+    assert!(!folder.path().join("out/shards/shard-00000-of-00001").exists());
+}
