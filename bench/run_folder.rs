@@ -189,7 +189,6 @@ fn georef(place: usize) -> Option<GeoRef> {
     let tags = GeoTags {
         pixel_scale: vec![6.0, 6.0, 0.0],
         tiepoints: vec![0.0, 0.0, 0.0, x, y, 0.0],
-        transformation: Vec::new(),
         directory: [
             [1, 1, 0, 6],
             [1024, 0, 1, 1],
@@ -201,6 +200,7 @@ fn georef(place: usize) -> Option<GeoRef> {
         ]
         .concat(),
         doubles: vec![radius_m, 0.0, lon_deg],
+        ..GeoTags::default()
     };
     GeoRef::from_tags(&tags).ok().flatten()
 }

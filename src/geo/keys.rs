@@ -19,6 +19,8 @@ pub struct GeoTags {
     pub directory: Vec<u64>,
     /// Tag 34736.
     pub doubles: Vec<f64>,
+    /// Tag 34737: names, which nothing is read from.
+    pub names: String,
 }
 
 const MODEL_TYPE: u64 = 1024;

@@ -17,6 +17,7 @@ mod mine;
 mod prepare;
 mod processes;
 mod ranks;
+mod repeat;
 mod replicas;
 mod report;
 mod rooms;
