@@ -177,6 +177,7 @@ fn outcome(piece: &Piece, name: &str, row0: u64, row1: u64) -> SceneOutcome {
         computed_px: pixels * 5 / 4,
         failed: None,
         georef,
+        geo_tags: None,
         pixel_error: None,
     }
 }

@@ -59,6 +59,9 @@ pub fn run(args: &Args) -> Result<Done> {
     if let Some(area_km2) = merged.searched_km2() {
         say!("{area_km2:.3} km² searched");
     }
+    if merged.maps > 0 {
+        say!("{} maps of probabilities: {}", merged.maps, args.out.join(merge::MAPS).display());
+    }
     if !merged.missing.is_empty() {
         say!("missing shards: {}", ranges(merged.missing.iter().copied()));
         if let Some(share) = merged.share() {

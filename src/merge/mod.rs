@@ -10,6 +10,7 @@ mod geojson;
 mod gpkg;
 mod groups;
 mod index;
+mod maps;
 mod outputs;
 mod report;
 mod shards;
@@ -24,6 +25,8 @@ use blobs::Scene;
 use catalogue::Extras;
 use columns::Columns;
 use shards::{FoundShards, PublishedShard};
+
+pub use maps::MAPS;
 
 use crate::job::ranges;
 use crate::plan::SceneList;
@@ -63,6 +66,8 @@ pub struct Merged {
     pub missing: Vec<usize>,
     /// Scenes that failed somewhere: name and why.
     pub failed: Vec<(String, String)>,
+    /// Maps of probabilities that were written.
+    pub maps: usize,
     /// Scenes whose places, or with which places, could not be compared: name and why.
     pub uncompared: Vec<(String, String)>,
 }
@@ -127,7 +132,8 @@ impl SceneSummary {
 
 /// Merges the published shards of `out` and writes `catalogue.csv`, `catalogue.geojson`, `scenes.csv` (the
 /// scenes that are done), `timing.csv`, `speedup.csv` and `report.html` there; of a georeferenced run
-/// `catalogue.diam` and `catalogue.scc` too, and `catalogue.gpkg` where it is asked for.
+/// `catalogue.diam` and `catalogue.scc` too, `catalogue.gpkg` where it is asked for, and a map of each scene in
+/// `probabilities/` where the shards have them.
 ///
 /// Memory does not grow with the impacts, but for 48 bytes each where they are grouped, 8 each where they are
 /// compared, and 72 each of the fullest scene's.
@@ -157,6 +163,7 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
         area_km2: km2(scenes.iter().map(Scene::valid_m2)),
         gpkg: options.gpkg,
     };
+    let maps = maps::write(out, &scenes)?;
     let written = catalogue::write(out, &scenes, &extras)?;
     let timing = outputs::timing(out, &found.shards)?;
     publish(out, written.files.into_iter().chain([timing]))?;
@@ -169,6 +176,7 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
         scenes: summaries,
         stage_seconds: stage_seconds(&found.shards),
         failed: failed(&found.shards),
+        maps,
         uncompared: changes.map_or_else(Vec::new, |changes| changes.refused),
         missing: found.missing.clone(),
         manifests: manifests(found),

@@ -12,6 +12,7 @@ mod golden;
 mod judge;
 mod layouts;
 mod lsf;
+mod maps;
 mod merge;
 mod mine;
 mod prepare;
