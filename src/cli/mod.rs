@@ -26,6 +26,7 @@ mod mine;
 mod plan;
 mod prepare;
 mod progress;
+mod review;
 mod scan;
 mod settings;
 mod speedup;
@@ -56,6 +57,7 @@ enum Command {
     Plan(plan::Args),
     Scan(scan::Args),
     Merge(merge::Args),
+    Review(review::Args),
     Eval(eval::Args),
     Prepare(prepare::Args),
     Train(train::Args),
@@ -94,6 +96,7 @@ pub fn run(cli: &Cli) -> Result<Done> {
         Command::Plan(args) => plan::run(args),
         Command::Scan(args) => scan::run(args),
         Command::Merge(args) => merge::run(args),
+        Command::Review(args) => review::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Prepare(args) => prepare::run(args),
         Command::Train(args) => train::run_command(args),

@@ -33,6 +33,8 @@ use crate::plan::SceneList;
 use crate::records::{Impact, SceneOutcome, ShardManifest};
 use crate::table::Aside;
 
+pub use report::{open_scene, read_settings};
+
 /// How to merge.
 #[derive(Clone, Debug, Default)]
 pub struct MergeOptions {

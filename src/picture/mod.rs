@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 
 use crate::space::ScenePx;
 
-pub use thumbnail::{data_uri, thumbnail};
+pub use thumbnail::{base64, data_uri, thumbnail};
 
 /// What a ring says; colours that the colour-blind tell apart (Okabe and Ito 2008).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

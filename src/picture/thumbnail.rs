@@ -24,10 +24,15 @@ pub fn thumbnail(pixels: &[u8], cols: usize, step: usize) -> Result<Vec<u8>> {
     Ok(png)
 }
 
-/// `bytes` of a `kind` such as `image/png`, as an address that a page carries in itself (base64, RFC 4648).
+/// `bytes` of a `kind` such as `image/png`, as an address that a page carries in itself.
 pub fn data_uri(kind: &str, bytes: &[u8]) -> String {
+    format!("data:{kind};base64,{}", base64(bytes))
+}
+
+/// `bytes` as text (base64, RFC 4648).
+pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = format!("data:{kind};base64,");
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let byte = |k: usize| u32::from(group.get(k).copied().unwrap_or(0));
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);

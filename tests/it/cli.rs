@@ -72,8 +72,8 @@ fn a_broken_scene_among_good_ones_is_exit_3_and_named() {
 #[test]
 fn every_subcommand_has_help_with_an_example() {
     let names = [
-        "demo", "synth", "info", "plan", "scan", "merge", "eval", "prepare", "train", "mine", "judge",
-        "speedup", "devices", "settings",
+        "demo", "synth", "info", "plan", "scan", "merge", "review", "eval", "prepare", "train", "mine",
+        "judge", "speedup", "devices", "settings",
     ];
     for name in names {
         let help = succeed(&[name, "--help"]);

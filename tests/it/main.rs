@@ -22,6 +22,7 @@ mod ranks;
 mod repeat;
 mod replicas;
 mod report;
+mod review;
 mod rooms;
 #[path = "../../bench/run_folder.rs"]
 mod run_folder;

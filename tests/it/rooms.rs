@@ -9,13 +9,13 @@ const FLOORS: [&[&str]; 6] = [
     &["geo", "tile", "table", "job", "ranks", "timing"],
     &["config", "detect", "raster", "picture"],
     &["unet"],
-    &["plan", "scan", "merge", "repeat", "score", "train", "synth", "speedup"],
+    &["plan", "scan", "merge", "repeat", "score", "train", "synth", "speedup", "review"],
     &["cli"],
 ];
 
 /// Allowed all the same: a manifest carries a scene's georeferencing, and rooms of the pipeline call each
 /// other downwards.
-const ALLOWED: [(&str, &str); 15] = [
+const ALLOWED: [(&str, &str); 17] = [
     ("records", "geo"),
     ("records", "space"),
     ("raster", "config"),
@@ -31,6 +31,8 @@ const ALLOWED: [(&str, &str); 15] = [
     ("speedup", "merge"),
     ("speedup", "scan"),
     ("detect", "config"),
+    ("review", "merge"),
+    ("review", "scan"),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

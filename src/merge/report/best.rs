@@ -13,7 +13,7 @@ use super::{escape, shortened};
 use crate::config::{InputSettings, load};
 use crate::picture::{data_uri, thumbnail};
 use crate::raster::MappedScene;
-use crate::records::{Impact, SceneOutcome};
+use crate::records::{Impact, SceneOutcome, ShardManifest};
 
 /// Side of the least piece of a scene, px.
 const LEAST_PX: u64 = 96;
@@ -31,7 +31,9 @@ pub fn cards(out: &Path, merged: &Merged) -> String {
     let mut scenes: HashMap<&str, Result<Arc<MappedScene>>> = HashMap::new();
     let mut text = String::new();
     for impact in &merged.best {
-        let scene = scenes.entry(&impact.scene).or_insert_with(|| open(merged, &impact.scene, input));
+        let scene = scenes
+            .entry(&impact.scene)
+            .or_insert_with(|| open_scene(&merged.manifests, &impact.scene, input));
         let picture = match scene {
             Ok(scene) => picture(impact, scene),
             Err(why) => Err(anyhow::anyhow!("{why:#}")),
@@ -47,8 +49,16 @@ pub fn cards(out: &Path, merged: &Merged) -> String {
     text
 }
 
-fn open(merged: &Merged, name: &str, input: Option<InputSettings>) -> Result<Arc<MappedScene>> {
-    let outcomes = || merged.manifests.iter().flat_map(|shard| &shard.scenes).filter(|s| s.scene == name);
+/// The scene called `name`, from the file that the shards say they read.
+///
+/// # Errors
+/// If it cannot be opened, or is not as large as it was.
+pub fn open_scene(
+    manifests: &[ShardManifest],
+    name: &str,
+    input: Option<InputSettings>,
+) -> Result<Arc<MappedScene>> {
+    let outcomes = || manifests.iter().flat_map(|shard| &shard.scenes).filter(|s| s.scene == name);
     let outcome: &SceneOutcome =
         outcomes().find(|s| s.file.is_some()).context("no picture: no shard says which file it read")?;
     let path = outcome.file.as_deref().unwrap_or(Path::new(name));

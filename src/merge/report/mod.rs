@@ -13,6 +13,7 @@ use std::path::Path;
 use super::Merged;
 use super::outputs::SpeedupRow;
 
+pub use best::open_scene;
 pub use compared::Compared;
 pub use run::read_settings;
 

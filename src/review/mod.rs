@@ -1,0 +1,277 @@
+//! `review.html`: a page on which a scientist looks at each candidate and says what it is.
+//!
+//! One file that opens from disk and holds all it shows. Pictures are cut scene by scene from the top down, so that a
+//! giant scene is read once; the same run gives the same bytes. Verdicts are the page's own business until they leave it
+//! as `verdicts.csv` ([`crate::verdict`]).
+
+mod candidates;
+mod order;
+mod outline;
+mod page;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+
+use crate::config::Settings;
+use crate::detect::Segmenter;
+use crate::fault::DeviceLost;
+use crate::merge::{open_scene, read_settings, shard_manifests};
+use crate::raster::{MappedScene, Rows};
+use crate::records::ShardManifest;
+use crate::scan::level;
+use crate::table::write_whole_with;
+
+pub use candidates::{Candidate, Numbers};
+pub use order::Kind;
+pub use view::View;
+
+use outline::{Outline, Outliner};
+
+/// Candidates that a page can hold.
+pub const MOST_CANDIDATES: usize = 5000;
+/// Candidates up to which pictures have [`WIDE_PX`] on a side, and the page some 27 kB a candidate; of more they have
+/// [`NARROW_PX`] and 15 kB.
+const FEW_CANDIDATES: usize = 2000;
+const WIDE_PX: usize = 128;
+const NARROW_PX: usize = 96;
+/// Rows of a scene that are read at a time for the candidates in them.
+const GROUP_ROWS: u64 = 4096;
+/// Scenes that are shown whole beside their candidates.
+const BROWSED: usize = 300;
+
+/// A run that can be looked at.
+pub struct Run {
+    manifests: Vec<ShardManifest>,
+    /// What it was scanned with.
+    pub settings: Settings,
+}
+
+/// Gives the picture of the candidate's other scene in the view, `[side_px, side_px]`, 0 where it has no data.
+pub type Beside<'a> = dyn Fn(&Candidate, &View) -> Result<Option<Vec<u8>>> + Sync + 'a;
+
+/// What to show.
+pub struct ReviewOptions<'a> {
+    /// Candidates, at most [`MOST_CANDIDATES`].
+    pub at_most: usize,
+    /// One of each kind in turn; the surest first where there is none.
+    pub kinds: Vec<Kind>,
+    /// The run's network, where outlines are wanted.
+    pub network: Option<&'a mut dyn Segmenter>,
+    /// Where pictures of other scenes come from, if they are wanted.
+    pub beside: Option<&'a Beside<'a>>,
+    /// Told how many more candidates are done.
+    pub watch: &'a dyn Fn(u64),
+}
+
+/// What a page came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reviewed {
+    /// Candidates of the catalogue.
+    pub all: u64,
+    /// Of these, on the page.
+    pub shown: u64,
+    /// Bytes of the page.
+    pub bytes: u64,
+    /// Outlines drawn.
+    pub outlines: u64,
+    /// Of these, with the catalogue's box and area.
+    pub agreeing: u64,
+    /// Candidates without a picture, and why the first of them has none.
+    pub blind: Option<(u64, String)>,
+}
+
+/// The pictures of a candidate, PNG each.
+#[derive(Clone, Debug, Default)]
+struct Pictures {
+    view: Vec<u8>,
+    context: Vec<u8>,
+    beside: Option<Vec<u8>>,
+    outline: Option<Outline>,
+}
+
+/// A scene that has candidates on the page.
+struct Ground {
+    name: String,
+    rows: u64,
+    cols: u64,
+    /// PNG of all of it, small.
+    picture: Option<Vec<u8>>,
+}
+
+/// What is known of a candidate.
+struct Seen {
+    candidate: Candidate,
+    view: View,
+    context: View,
+    pictures: Result<Pictures, String>,
+}
+
+impl Run {
+    /// Opens the run in `out`, whose shards must be merged.
+    ///
+    /// # Errors
+    /// If it has no shards, or damaged ones, or its settings cannot be read.
+    pub fn open(out: &Path) -> Result<Self> {
+        let manifests = shard_manifests(out)?;
+        let first = manifests.first().context("no shard")?;
+        let settings = read_settings(out, first)
+            .with_context(|| format!("the settings of {} cannot be read: scan again", out.display()))?;
+        Ok(Self { manifests, settings })
+    }
+
+    /// blake3 of its weights; empty for the threshold.
+    pub fn weights_id(&self) -> &str {
+        self.manifests.first().map_or("", |shard| &shard.ids.weights)
+    }
+
+    fn ground(&self, name: String) -> Ground {
+        let scenes = self.manifests.iter().flat_map(|shard| &shard.scenes);
+        let size = scenes.filter(|scene| scene.scene == name).map(|scene| (scene.rows, scene.cols)).next();
+        let (rows, cols) = size.unwrap_or_default();
+        Ground { name, rows, cols, picture: None }
+    }
+}
+
+/// Writes the page of `run`, whose catalogue is in `out`, to `to`.
+///
+/// # Errors
+/// If the catalogue cannot be read, the device is lost, or the page cannot be written. A scene that cannot be read costs
+/// its candidates' pictures.
+pub fn write(out: &Path, run: &Run, options: ReviewOptions<'_>, to: &Path) -> Result<Reviewed> {
+    let ReviewOptions { at_most, kinds, network, beside, watch } = options;
+    let chosen = candidates::choose(&out.join("catalogue.csv"), at_most.min(MOST_CANDIDATES), &kinds)?;
+    let side_px = if chosen.candidates.len() <= FEW_CANDIDATES { WIDE_PX } else { NARROW_PX };
+    let mut seen: Vec<Seen> =
+        chosen.candidates.into_iter().map(|candidate| Seen::new(candidate, side_px)).collect();
+    let mut outliner = network.map(|network| Outliner::new(network, level(run.settings.scan.probability)));
+    let mut by_scene: BTreeMap<String, Vec<&mut Seen>> = BTreeMap::new();
+    for one in &mut seen {
+        by_scene.entry(one.candidate.impact.scene.clone()).or_default().push(one);
+    }
+    let mut grounds = Vec::new();
+    for (name, mut all) in by_scene {
+        all.sort_by_key(|one| one.context.row0);
+        let mut ground = run.ground(name);
+        match open_scene(&run.manifests, &ground.name, Some(run.settings.input)) {
+            Ok(scene) => {
+                look(&scene, &mut all, outliner.as_mut(), beside, watch)?;
+                ground.picture = view::browse(&scene).ok().filter(|_| grounds.len() < BROWSED);
+            }
+            Err(why) => all.iter_mut().for_each(|one| one.pictures = Err(format!("{why:#}"))),
+        }
+        grounds.push(ground);
+    }
+    let head = page::Head { run, out, id: &chosen.id, all: chosen.all, side_px, kinds: &kinds };
+    let mut reviewed = tally(&seen, chosen.all);
+    write_whole_with(to, |file| page::write(file, &head, &seen, &grounds))?;
+    reviewed.bytes = std::fs::metadata(to).map_or(0, |file| file.len());
+    Ok(reviewed)
+}
+
+impl Seen {
+    fn new(candidate: Candidate, side_px: usize) -> Self {
+        let view = View::of(&candidate.impact, side_px);
+        let context = View::context(&candidate.impact, side_px);
+        Self { candidate, view, context, pictures: Err(String::new()) }
+    }
+
+    /// Rows of the scene that are looked at.
+    fn rows(&self, reach_px: u64, all: u64) -> std::ops::Range<u64> {
+        let clip = |row: i64| row.clamp(0, all as i64) as u64;
+        let reach = reach_px as i64;
+        let first = self.context.row0.min(self.view.row0 - reach);
+        let last = (self.context.row0 + self.context.span() as i64)
+            .max(self.view.row0 + self.view.span() as i64 + reach);
+        clip(first)..clip(last)
+    }
+
+    /// All but the outline.
+    fn look(&mut self, rows: &Rows, cols: u64, beside: Option<&Beside<'_>>) -> Result<()> {
+        let other = beside.map(|beside| beside(&self.candidate, &self.view)).transpose()?.flatten();
+        let side_px = self.view.side_px;
+        self.pictures = Ok(Pictures {
+            view: self.view.picture(rows, cols)?,
+            context: self.context.picture(rows, cols)?,
+            beside: other.map(|pixels| crate::picture::thumbnail(&pixels, side_px, 1)).transpose()?,
+            outline: None,
+        });
+        Ok(())
+    }
+}
+
+/// Cuts the pictures of a scene's candidates, which come from the top down.
+fn look(
+    scene: &Arc<MappedScene>,
+    mut all: &mut [&mut Seen],
+    mut outliner: Option<&mut Outliner<'_>>,
+    beside: Option<&Beside<'_>>,
+    watch: &dyn Fn(u64),
+) -> Result<()> {
+    let (all_rows, cols) = (scene.header().rows, scene.header().cols);
+    let reach = outliner.as_ref().map_or(0, |outliner| outliner.reach_px());
+    while let Some(first) = all.first() {
+        let mut range = first.rows(reach, all_rows);
+        let fits = |one: &&&mut Seen| {
+            let rows = one.rows(reach, all_rows);
+            let fits = rows.end <= range.start + GROUP_ROWS;
+            if fits {
+                range.end = range.end.max(rows.end);
+            }
+            fits
+        };
+        let count = 1 + all[1..].iter().take_while(fits).count();
+        let (group, rest) = all.split_at_mut(count);
+        if let Err(why) = look_at(scene, group, range, cols, outliner.as_deref_mut(), beside) {
+            if why.is::<DeviceLost>() {
+                return Err(why);
+            }
+            for one in group {
+                one.pictures = Err(format!("no picture: {why:#}"));
+            }
+        }
+        watch(count as u64);
+        all = rest;
+    }
+    Ok(())
+}
+
+/// Cuts the pictures of candidates whose surroundings lie in the rows of `range`.
+fn look_at(
+    scene: &Arc<MappedScene>,
+    group: &mut [&mut Seen],
+    range: std::ops::Range<u64>,
+    cols: u64,
+    outliner: Option<&mut Outliner<'_>>,
+    beside: Option<&Beside<'_>>,
+) -> Result<()> {
+    let rows = scene.rows(range)?;
+    group.par_iter_mut().try_for_each(|one| one.look(&rows, cols, beside))?;
+    if let Some(outliner) = outliner {
+        for one in group {
+            let outline = outliner.outline(&one.candidate.impact, &one.view, &rows, cols)?;
+            if let Ok(pictures) = &mut one.pictures {
+                pictures.outline = outline;
+            }
+        }
+    }
+    rows.unchanged()
+}
+
+fn tally(seen: &[Seen], all: u64) -> Reviewed {
+    let mut reviewed = Reviewed { all, shown: seen.len() as u64, ..Reviewed::default() };
+    for one in seen {
+        match &one.pictures {
+            Ok(pictures) => {
+                reviewed.outlines += u64::from(pictures.outline.is_some());
+                reviewed.agreeing += u64::from(pictures.outline.as_ref().is_some_and(|one| one.agrees));
+            }
+            Err(why) => reviewed.blind.get_or_insert((0, why.clone())).0 += 1,
+        }
+    }
+    reviewed
+}
