@@ -10,7 +10,7 @@
 //! | 5 | [`cli`] |
 //! | 4 | [`plan`], [`scan`], [`merge`], [`repeat`], [`score`], [`train`], [`synth`], [`speedup`], [`review`] |
 //! | 3 | [`unet`], the only room that names burn or wgpu |
-//! | 2 | [`config`], [`detect`], [`raster`], [`picture`] |
+//! | 2 | [`config`], [`detect`], [`raster`], [`picture`], [`verdict`] |
 //! | 1 | [`geo`], [`tile`], [`table`], [`job`], [`ranks`], the only room that names mpi, [`timing`] |
 //! | 0 | [`space`], [`records`], [`fault`], [`dice`] |
 
@@ -39,3 +39,4 @@ pub mod tile;
 pub mod timing;
 pub mod train;
 pub mod unet;
+pub mod verdict;

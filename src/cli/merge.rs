@@ -12,7 +12,7 @@ use crate::merge::{self, MergeOptions};
 /// Merge the published shards of a run into one catalogue, timing tables and a report.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  marscan merge found\n  marscan merge found --group-m 200 --gpkg\n  \
-    marscan merge found --repeat earlier/scenes.csv")]
+    marscan merge found --repeat earlier/scenes.csv\n  marscan merge found --verdicts verdicts.csv")]
 pub struct Args {
     /// Folder of the run
     out: PathBuf,
@@ -27,6 +27,9 @@ pub struct Args {
     /// them an impact's place differs most and how much, from 0 to 1; both are empty where none covers it
     #[arg(long, value_name = "LIST")]
     repeat: Option<PathBuf>,
+    /// verdicts.csv of `marscan review` on this run: a column `verdict` has accept, reject or unsure, or nothing
+    #[arg(long, value_name = "FILE")]
+    verdicts: Option<PathBuf>,
     /// Write catalogue.gpkg too: a GeoPackage with the coordinate system of Mars
     #[arg(long)]
     gpkg: bool,
@@ -44,6 +47,7 @@ pub fn run(args: &Args) -> Result<Done> {
         allow_partial: args.allow_partial,
         group_m: args.group_m,
         repeat: args.repeat.clone(),
+        verdicts: args.verdicts.clone(),
         gpkg: args.gpkg,
         speedup: args.speedup.clone(),
     };

@@ -1,5 +1,6 @@
 //! `marscan mine`: what a network took for an impact on the training scenes, as hard negatives.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -20,11 +21,15 @@ use crate::table::{read_rows, write_rows};
 use crate::train::Pair;
 use crate::train::crops::TrainingScene;
 use crate::train::list::{DataSet, Part, SPEC};
-use crate::train::mining::{MINED_HEADER, Mined, Origin, SceneMiner, from_catalogue, rejected};
+use crate::train::mining::{
+    MINED_HEADER, Mined, MinedRow, Origin, SceneMiner, confirmed as confirmed_in, confirmed_header,
+    from_catalogue,
+};
 use crate::unet::device::choose_sharing;
+use crate::verdict::{Numbers, Verdict, Verdicts};
 
 /// Find what a network takes for an impact on the training scenes where their masks have none, most wrong
-/// first; or take the rejects of a human. Validation and test scenes are refused.
+/// first; or take what a human rejected. Validation and test scenes are refused.
 ///
 /// The error that lines are ranked by is the sum, over the crop around a mistake, of the squared
 /// probabilities of the pixels where the mask is empty; of a catalogue's lines, area times squared score.
@@ -58,7 +63,8 @@ pub struct Args {
     /// Catalogue of a scan of the training scenes, which may have been a job array: nothing is scanned here
     #[arg(long)]
     catalogue: Option<PathBuf>,
-    /// CSV with id,verdict (reject, accept or unsure) on the catalogue's lines: only rejects are taken
+    /// verdicts.csv of `marscan review` on the catalogue: only rejects are taken, and what was accepted is listed in
+    /// confirmed.csv, whether the masks have it or not
     #[arg(long, requires = "catalogue")]
     verdicts: Option<PathBuf>,
     /// Side of the crops, px; the data set's unless said otherwise
@@ -84,9 +90,10 @@ pub fn run(args: &Args) -> Result<Done> {
         (None, Some(data)) => data.spec.side_px,
         (None, None) => settings.train.crop_px,
     };
-    let (mut mined, failed) = match &args.catalogue {
+    let (Judged { mut mined, confirmed }, failed) = match &args.catalogue {
         Some(path) => (of_catalogue(args, path, &scenes, data.as_ref(), &settings, side_px)?, 0),
-        None => by_scan(args, &scenes, &settings, side_px)?,
+        None => by_scan(args, &scenes, &settings, side_px)
+            .map(|(mined, failed)| (Judged { mined, confirmed: None }, failed))?,
     };
     let found = mined.rows.len();
     mined.rank(args.at_most.unwrap_or(usize::MAX));
@@ -95,11 +102,28 @@ pub fn run(args: &Args) -> Result<Done> {
     write_rows(&path, &MINED_HEADER, &mined.rows)?;
     print(found, &mined);
     say!("wrote {}", path.display());
+    if let Some(rows) = confirmed {
+        let path = args.out.join("confirmed.csv");
+        let rows = ranked(rows);
+        write_rows(&path, &confirmed_header(), &rows)?;
+        let missing = rows.iter().filter(|row| !row.1).count();
+        say!("{} confirmed, {missing} of them not in the masks", rows.len());
+        say!("wrote {}", path.display());
+    }
     Ok(match failed {
         0 => Done::All,
         failed if failed == scenes.len() => Done::Nothing,
         _ => Done::Partly,
     })
+}
+
+/// Confirmed impacts, those that the network was least sure of first.
+fn ranked(mut rows: Vec<(MinedRow, bool)>) -> Vec<(MinedRow, bool)> {
+    rows.sort_by(|(a, _), (b, _)| {
+        b.error.total_cmp(&a.error).then_with(|| (&a.scene, a.id).cmp(&(&b.scene, b.id)))
+    });
+    (1..).zip(&mut rows).for_each(|(rank, row)| row.0.rank = rank);
+    rows
 }
 
 /// The counts, and the five most wrong of `found`.
@@ -198,7 +222,14 @@ fn scan(
     Ok(miner.finish(&pair.name, settings.scan.min_area_px, origin))
 }
 
-/// The catalogue's mistakes, or those of its lines that a human rejected.
+/// What a catalogue and verdicts on it come to.
+struct Judged {
+    /// All of the catalogue's mistakes, or those of its lines that a human rejected.
+    mined: Mined,
+    /// What a human accepted, and whether the mask has it; `None` without verdicts.
+    confirmed: Option<Vec<(MinedRow, bool)>>,
+}
+
 fn of_catalogue(
     args: &Args,
     path: &Path,
@@ -206,7 +237,7 @@ fn of_catalogue(
     data: Option<&DataSet>,
     settings: &Settings,
     side_px: usize,
-) -> Result<Mined> {
+) -> Result<Judged> {
     let catalogue: Vec<Impact> = read_rows(path)?;
     for line in &catalogue {
         if let Some((data, part)) = data.and_then(|data| Some((data, data.held_out(&line.scene)?))) {
@@ -217,24 +248,44 @@ fn of_catalogue(
             return Err(WrongUsage(message).into());
         }
     }
-    let mut origin = origin_of(path)?;
-    origin.side_px = side_px;
-    let lines = match &args.verdicts {
-        Some(verdicts) => {
-            origin.source = "verdict".into();
-            rejected(&catalogue, &read_rows::<crate::train::mining::VerdictRow>(verdicts)?)?
-        }
-        None => catalogue,
-    };
-    let mut mined = Mined::default();
-    for pair in scenes {
-        let mut mine = lines.iter().filter(|line| line.scene == pair.name).peekable();
-        if mine.peek().is_some() {
-            let scene = TrainingScene::open(&pair.image, &pair.mask, settings.input)?;
-            mined.extend(from_catalogue(&scene, mine, &origin));
-        }
+    let verdicts = args.verdicts.as_deref().map(|file| verdicts_on(&catalogue, path, file)).transpose()?;
+    let mut origin = Origin { side_px, ..origin_of(path)? };
+    if verdicts.is_some() {
+        origin.source = "verdict".into();
     }
-    Ok(mined)
+    let mut judged = Judged { mined: Mined::default(), confirmed: verdicts.is_some().then(Vec::new) };
+    for pair in scenes {
+        let mine: Vec<&Impact> = catalogue.iter().filter(|line| line.scene == pair.name).collect();
+        if mine.is_empty() {
+            continue;
+        }
+        let scene = TrainingScene::open(&pair.image, &pair.mask, settings.input)?;
+        let Some((verdicts, confirmed)) = verdicts.as_ref().zip(judged.confirmed.as_mut()) else {
+            judged.mined.extend(from_catalogue(&scene, mine.into_iter().map(|line| (line, None)), &origin));
+            continue;
+        };
+        let said = |wanted: Verdict| {
+            let said = mine.iter().filter_map(|line| Some((*line, verdicts.on(line.id)?)));
+            said.filter(move |(_, said)| said.verdict == wanted)
+        };
+        let rejected = said(Verdict::Reject).map(|(line, said)| (line, Some(said)));
+        judged.mined.extend(from_catalogue(&scene, rejected, &origin));
+        confirmed.extend(confirmed_in(&scene, said(Verdict::Accept), &origin));
+    }
+    Ok(judged)
+}
+
+/// Verdicts that hold for the catalogue at `path`.
+fn verdicts_on(catalogue: &[Impact], path: &Path, file: &Path) -> Result<Verdicts> {
+    let verdicts = Verdicts::read(file)?;
+    let ids: BTreeSet<u64> = catalogue.iter().map(|line| line.id).collect();
+    verdicts.check(|id| ids.contains(&id))?;
+    let mut numbers = Numbers::default();
+    for line in catalogue {
+        numbers.add(line);
+    }
+    numbers.check_page(path.parent().unwrap_or(Path::new("")))?;
+    Ok(verdicts)
 }
 
 /// What the shards beside a catalogue say of the scan that it is of.

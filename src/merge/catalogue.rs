@@ -13,6 +13,7 @@ use super::gpkg::GeoPackage;
 use super::{counts, geojson};
 use crate::records::{Blob, Impact};
 use crate::table::{Aside, CATALOGUE_HEADER, WholeFile};
+use crate::verdict::Numbers;
 
 /// Crater statistics: diameters.
 const DIAM: &str = "catalogue.diam";
@@ -35,6 +36,8 @@ pub struct Written {
     pub counts: Vec<u64>,
     /// Highest scores first, then lowest ids.
     pub best: Vec<Impact>,
+    /// Which impact has which number, where verdicts ask for it.
+    pub numbers: Numbers,
     /// The files, synced, that wait for their names.
     pub files: Vec<Aside>,
 }
@@ -58,6 +61,7 @@ struct Outputs<'a> {
     counts: Option<(WholeFile, WholeFile)>,
     gpkg: Option<GeoPackage>,
     impacts: u64,
+    numbers: Numbers,
 }
 
 /// Lines of one task.
@@ -81,7 +85,8 @@ pub fn write(out: &Path, scenes: &[Scene<'_>], extras: &Extras<'_>) -> Result<Wr
         counts.extend(batch.iter().map(|scene| scene.blobs.len() as u64));
         outputs.append(&batch, &mut best)
     })?;
-    Ok(Written { counts, best, files: outputs.finish()? })
+    let numbers = outputs.numbers.clone();
+    Ok(Written { counts, best, numbers, files: outputs.finish()? })
 }
 
 impl<'a> Outputs<'a> {
@@ -105,6 +110,7 @@ impl<'a> Outputs<'a> {
             counts: extras.area_km2.map(counts).transpose()?,
             gpkg: extras.gpkg.then(gpkg).transpose()?,
             impacts: 0,
+            numbers: Numbers::default(),
         })
     }
 
@@ -131,7 +137,12 @@ impl<'a> Outputs<'a> {
                 if let Some(gpkg) = &mut self.gpkg {
                     gpkg.append(&lines.impacts)?;
                 }
-                lines.impacts.into_iter().for_each(|(impact, _)| keep_best(best, impact));
+                for (impact, _) in lines.impacts {
+                    if self.columns.verdicts.is_some() {
+                        self.numbers.add(&impact);
+                    }
+                    keep_best(best, impact);
+                }
             }
         }
         Ok(())

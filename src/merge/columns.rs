@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::changes::Changes;
 use super::groups::Groups;
+use crate::verdict::Verdicts;
 
 /// Which of them a catalogue has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,6 +13,8 @@ pub struct Columns<'a> {
     pub groups: Option<&'a Groups>,
     /// `repeat_scene` and `change_score`.
     pub changes: Option<&'a Changes>,
+    /// `verdict`.
+    pub verdicts: Option<&'a Verdicts>,
 }
 
 /// A column's value, if it has one for this impact.
@@ -30,6 +33,9 @@ pub struct Cells<'a> {
     /// That change, 0..=1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change_score: Option<Cell<f64>>,
+    /// What a human said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Cell<&'static str>>,
 }
 
 impl<'a> Columns<'a> {
@@ -37,7 +43,9 @@ impl<'a> Columns<'a> {
     pub fn names(&self) -> Vec<(&'static str, &'static str)> {
         let group = self.groups.map(|_| [("group", "INTEGER")]);
         let changes = self.changes.map(|_| [("repeat_scene", "TEXT"), ("change_score", "DOUBLE")]);
-        group.into_iter().flatten().chain(changes.into_iter().flatten()).collect()
+        let verdict = self.verdicts.map(|_| [("verdict", "TEXT")]);
+        let parts = group.into_iter().flatten().chain(changes.into_iter().flatten());
+        parts.chain(verdict.into_iter().flatten()).collect()
     }
 
     /// What they hold for the impact `id`.
@@ -47,6 +55,7 @@ impl<'a> Columns<'a> {
             group: self.groups.map(|groups| Cell(groups.of(id))),
             repeat_scene: change.map(|change| Cell(change.map(|change| change.0))),
             change_score: change.map(|change| Cell(change.map(|change| change.1))),
+            verdict: self.verdicts.map(|verdicts| Cell(verdicts.on(id).map(|said| said.verdict.name()))),
         }
     }
 }

@@ -153,7 +153,8 @@ fn bind_more(line: &mut Statement<'_>, cells: &Cells<'_>) -> rusqlite::Result<()
     let group = cells.group.map(|Cell(group)| group.map(|group| group as i64).into());
     let scene = cells.repeat_scene.map(|Cell(scene)| scene.map(str::to_owned).into());
     let score = cells.change_score.map(|Cell(score)| score.into());
-    let cells: [Option<Value>; 3] = [group, scene, score];
+    let verdict = cells.verdict.map(|Cell(verdict)| verdict.map(str::to_owned).into());
+    let cells: [Option<Value>; 4] = [group, scene, score, verdict];
     for (at, cell) in (COLUMNS + 1..).zip(cells.into_iter().flatten()) {
         line.raw_bind_parameter(at, cell)?;
     }

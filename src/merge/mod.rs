@@ -32,6 +32,7 @@ use crate::job::ranges;
 use crate::plan::SceneList;
 use crate::records::{Impact, SceneOutcome, ShardManifest};
 use crate::table::Aside;
+use crate::verdict::Verdicts;
 
 pub use report::{open_scene, read_settings};
 
@@ -45,6 +46,8 @@ pub struct MergeOptions {
     /// A list of other scenes: those that cover an impact's place say how much it differs there, in the columns
     /// `repeat_scene` and `change_score`.
     pub repeat: Option<PathBuf>,
+    /// A `verdicts.csv` on this run's catalogue: what it says stands in the column `verdict`.
+    pub verdicts: Option<PathBuf>,
     /// Whether to write `catalogue.gpkg` too.
     pub gpkg: bool,
     /// A folder of `marscan speedup`, whose table and figure the report shows.
@@ -146,6 +149,7 @@ impl SceneSummary {
 pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
     options.group_m.map_or(Ok(()), groups::check)?;
     let repeat = options.repeat.as_deref().map(SceneList::read).transpose()?;
+    let verdicts = options.verdicts.as_deref().map(Verdicts::read).transpose()?;
     let compared = options.speedup.as_deref().map(report::Compared::load).transpose()?;
     let found = shards::find(out)?;
     if !found.missing.is_empty() && !options.allow_partial {
@@ -161,12 +165,17 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
     let groups = options.group_m.map(|distance_m| groups::group(&scenes, distance_m)).transpose()?;
     let changes = repeat.map(|list| changes::find(out, &found, &scenes, &list)).transpose()?;
     let extras = Extras {
-        columns: Columns { groups: groups.as_ref(), changes: changes.as_ref() },
+        columns: Columns { groups: groups.as_ref(), changes: changes.as_ref(), verdicts: verdicts.as_ref() },
         area_km2: km2(scenes.iter().map(Scene::valid_m2)),
         gpkg: options.gpkg,
     };
     let maps = maps::write(out, &scenes)?;
     let written = catalogue::write(out, &scenes, &extras)?;
+    if let Some(verdicts) = &verdicts {
+        let impacts: u64 = written.counts.iter().sum();
+        verdicts.check(|id| (1..=impacts).contains(&id))?;
+        written.numbers.check_page(out)?;
+    }
     let timing = outputs::timing(out, &found.shards)?;
     publish(out, written.files.into_iter().chain([timing]))?;
     done::write(out, &scenes)?;

@@ -86,6 +86,11 @@ impl Repeats {
         &self.scenes[repeat].name
     }
 
+    /// Which of them is called `name`.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.scenes.iter().position(|scene| scene.name == name)
+    }
+
     /// For each place of `scene`, given by its box, the other scene that shows the largest change there; of equal ones
     /// the first of the list. `None` where none covers the place and the ground around it.
     ///

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::order::{Entry, Kind, rank};
 use crate::fault::WrongUsage;
 use crate::records::Impact;
+use crate::verdict::Numbers;
 
 /// A line of the catalogue.
 #[derive(Clone, Debug)]
@@ -64,24 +65,6 @@ pub fn choose(path: &Path, at_most: usize, kinds: &[Kind]) -> Result<Chosen> {
         }
     })?;
     Ok(Chosen { candidates: candidates.into_iter().flatten().collect(), all, id: hasher.id() })
-}
-
-/// Hashes which impact has which number.
-#[derive(Default)]
-pub struct Numbers(blake3::Hasher);
-
-impl Numbers {
-    /// Takes in the next line of a catalogue.
-    pub fn add(&mut self, impact: &Impact) {
-        let Impact { id, scene, row0_px, col0_px, row1_px, col1_px, area_px, .. } = impact;
-        let line = format!("{id},{row0_px},{col0_px},{row1_px},{col1_px},{area_px},{scene}\n");
-        self.0.update(line.as_bytes());
-    }
-
-    /// The first 32 digits of the hash.
-    pub fn id(&self) -> String {
-        self.0.finalize().to_hex()[..32].to_owned()
-    }
 }
 
 fn each(path: &Path, mut see: impl FnMut(Impact, Change)) -> Result<()> {

@@ -19,18 +19,21 @@ use rayon::prelude::*;
 
 use crate::config::Settings;
 use crate::detect::Segmenter;
-use crate::fault::DeviceLost;
+use crate::fault::{DeviceLost, WrongUsage};
 use crate::merge::{open_scene, read_settings, shard_manifests};
+use crate::picture::thumbnail;
+use crate::raster::header::SceneHeader;
 use crate::raster::{MappedScene, Rows};
 use crate::records::ShardManifest;
+use crate::repeat::{Repeats, Square};
 use crate::scan::level;
 use crate::table::write_whole_with;
 
-pub use candidates::{Candidate, Numbers};
+pub use candidates::Candidate;
 pub use order::Kind;
-pub use view::View;
 
 use outline::{Outline, Outliner};
+use view::View;
 
 /// Candidates that a page can hold.
 pub const MOST_CANDIDATES: usize = 5000;
@@ -51,9 +54,6 @@ pub struct Run {
     pub settings: Settings,
 }
 
-/// Gives the picture of the candidate's other scene in the view, `[side_px, side_px]`, 0 where it has no data.
-pub type Beside<'a> = dyn Fn(&Candidate, &View) -> Result<Option<Vec<u8>>> + Sync + 'a;
-
 /// What to show.
 pub struct ReviewOptions<'a> {
     /// Candidates, at most [`MOST_CANDIDATES`].
@@ -62,8 +62,8 @@ pub struct ReviewOptions<'a> {
     pub kinds: Vec<Kind>,
     /// The run's network, where outlines are wanted.
     pub network: Option<&'a mut dyn Segmenter>,
-    /// Where pictures of other scenes come from, if they are wanted.
-    pub beside: Option<&'a Beside<'a>>,
+    /// The scenes that the catalogue's column `repeat_scene` names, where these are to be shown.
+    pub repeats: Option<&'a Repeats>,
     /// Told how many more candidates are done.
     pub watch: &'a dyn Fn(u64),
 }
@@ -143,8 +143,15 @@ impl Run {
 /// If the catalogue cannot be read, the device is lost, or the page cannot be written. A scene that cannot be read costs
 /// its candidates' pictures.
 pub fn write(out: &Path, run: &Run, options: ReviewOptions<'_>, to: &Path) -> Result<Reviewed> {
-    let ReviewOptions { at_most, kinds, network, beside, watch } = options;
+    let ReviewOptions { at_most, kinds, network, repeats, watch } = options;
     let chosen = candidates::choose(&out.join("catalogue.csv"), at_most.min(MOST_CANDIDATES), &kinds)?;
+    if repeats.is_some() && chosen.candidates.iter().all(|one| one.change.repeat_scene.is_none()) {
+        let message = format!(
+            "no candidate of {} has another scene: run `marscan merge --repeat` with this list first",
+            out.join("catalogue.csv").display()
+        );
+        return Err(WrongUsage(message).into());
+    }
     let side_px = if chosen.candidates.len() <= FEW_CANDIDATES { WIDE_PX } else { NARROW_PX };
     let mut seen: Vec<Seen> =
         chosen.candidates.into_iter().map(|candidate| Seen::new(candidate, side_px)).collect();
@@ -159,7 +166,7 @@ pub fn write(out: &Path, run: &Run, options: ReviewOptions<'_>, to: &Path) -> Re
         let mut ground = run.ground(name);
         match open_scene(&run.manifests, &ground.name, Some(run.settings.input)) {
             Ok(scene) => {
-                look(&scene, &mut all, outliner.as_mut(), beside, watch)?;
+                look(&scene, &mut all, outliner.as_mut(), repeats, watch)?;
                 ground.picture = view::browse(&scene).ok().filter(|_| grounds.len() < BROWSED);
             }
             Err(why) => all.iter_mut().for_each(|one| one.pictures = Err(format!("{why:#}"))),
@@ -191,16 +198,27 @@ impl Seen {
     }
 
     /// All but the outline.
-    fn look(&mut self, rows: &Rows, cols: u64, beside: Option<&Beside<'_>>) -> Result<()> {
-        let other = beside.map(|beside| beside(&self.candidate, &self.view)).transpose()?.flatten();
-        let side_px = self.view.side_px;
+    fn look(&mut self, rows: &Rows, header: &SceneHeader, repeats: Option<&Repeats>) -> Result<()> {
+        let beside = repeats.map(|repeats| self.beside(header, repeats)).transpose()?.flatten();
         self.pictures = Ok(Pictures {
-            view: self.view.picture(rows, cols)?,
-            context: self.context.picture(rows, cols)?,
-            beside: other.map(|pixels| crate::picture::thumbnail(&pixels, side_px, 1)).transpose()?,
+            view: self.view.picture(rows, header.cols)?,
+            context: self.context.picture(rows, header.cols)?,
+            beside,
             outline: None,
         });
         Ok(())
+    }
+
+    /// What the other scene shows in the view.
+    fn beside(&self, header: &SceneHeader, repeats: &Repeats) -> Result<Option<Vec<u8>>> {
+        let name = self.candidate.change.repeat_scene.as_deref();
+        let Some((repeat, georef)) = name.and_then(|name| repeats.find(name)).zip(header.georef.as_ref())
+        else {
+            return Ok(None);
+        };
+        let View { side_px, step, .. } = self.view;
+        let square = Square { georef, centre: self.view.centre(), side_px, step: step as f64 };
+        thumbnail(&repeats.picture(repeat, &square)?, side_px, 1).map(Some)
     }
 }
 
@@ -209,7 +227,7 @@ fn look(
     scene: &Arc<MappedScene>,
     mut all: &mut [&mut Seen],
     mut outliner: Option<&mut Outliner<'_>>,
-    beside: Option<&Beside<'_>>,
+    repeats: Option<&Repeats>,
     watch: &dyn Fn(u64),
 ) -> Result<()> {
     let (all_rows, cols) = (scene.header().rows, scene.header().cols);
@@ -226,7 +244,7 @@ fn look(
         };
         let count = 1 + all[1..].iter().take_while(fits).count();
         let (group, rest) = all.split_at_mut(count);
-        if let Err(why) = look_at(scene, group, range, cols, outliner.as_deref_mut(), beside) {
+        if let Err(why) = look_at(scene, group, range, cols, outliner.as_deref_mut(), repeats) {
             if why.is::<DeviceLost>() {
                 return Err(why);
             }
@@ -247,10 +265,10 @@ fn look_at(
     range: std::ops::Range<u64>,
     cols: u64,
     outliner: Option<&mut Outliner<'_>>,
-    beside: Option<&Beside<'_>>,
+    repeats: Option<&Repeats>,
 ) -> Result<()> {
     let rows = scene.rows(range)?;
-    group.par_iter_mut().try_for_each(|one| one.look(&rows, cols, beside))?;
+    group.par_iter_mut().try_for_each(|one| one.look(&rows, scene.header(), repeats))?;
     if let Some(outliner) = outliner {
         for one in group {
             let outline = outliner.outline(&one.candidate.impact, &one.view, &rows, cols)?;

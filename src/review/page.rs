@@ -12,7 +12,8 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Ground, Kind, Pictures, Run, Seen, View};
+use super::view::View;
+use super::{Ground, Kind, Pictures, Run, Seen};
 use crate::picture::base64;
 
 /// Candidates whose pictures are in one block.
@@ -60,6 +61,7 @@ pub fn write(file: &mut impl Write, head: &Head<'_>, seen: &[Seen], grounds: &[G
     for part in rest.split("{{") {
         let (place, text) = part.split_once("}}").context("a place of the template does not end")?;
         match place {
+            "id" => file.write_all(head.id.as_bytes())?,
             "nonce" => file.write_all(nonce.as_bytes())?,
             "style" => file.write_all(STYLE.as_bytes())?,
             "facts" => file.write_all(facts.as_bytes())?,

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use crate::picture::thumbnail;
 use crate::raster::{MappedScene, Rows};
 use crate::records::Impact;
+use crate::space::ScenePx;
 
 /// A square of a scene, reduced to `side_px` on a side. It may reach over the scene's edge: there is no data there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,12 @@ impl View {
         let corner = |from: u64, to: u64| u64::midpoint(from, to) as i64 - half as i64;
         let (row0, col0) = (corner(impact.row0_px, impact.row1_px), corner(impact.col0_px, impact.col1_px));
         Self { row0, col0, side_px, step }
+    }
+
+    /// Its middle.
+    pub fn centre(&self) -> ScenePx {
+        let half = (self.span() as f64 - 1.0) / 2.0;
+        ScenePx { row: self.row0 as f64 + half, col: self.col0 as f64 + half }
     }
 
     /// Scene pixels on a side.

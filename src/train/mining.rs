@@ -4,16 +4,13 @@
 //! where the mask is empty. Of a catalogue's line that crop is not known, and the error is its area times
 //! its squared score: what the blob alone adds at least.
 
-use std::collections::BTreeMap;
-
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::crops::{TrainingScene, centroid, diameter};
 use crate::detect::components::{LabelledBand, label_band};
 use crate::detect::stitch::{finish, stitch};
-use crate::fault::WrongUsage;
 use crate::records::{Blob, Impact};
+use crate::verdict::Said;
 
 /// One line of `mined.csv`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,7 +39,7 @@ pub struct MinedRow {
     pub side_px: u64,
     /// Of the crop: the sum of squared probabilities where the mask is empty.
     pub error: f64,
-    /// `scan`, `catalogue`, or `verdict` of a human.
+    /// `scan`, `catalogue`, `verdict` of a human who rejected it, or `confirmed` by one.
     pub source: String,
     /// blake3 of the weights; empty where it is not known.
     pub model: String,
@@ -52,10 +49,24 @@ pub struct MinedRow {
     pub min_score: Option<f64>,
     /// Its number among the candidates of its scan's scene, or in its catalogue.
     pub id: u64,
+    /// Who said so, where a human did.
+    #[serde(default)]
+    pub reviewer: String,
+    /// When, UTC (RFC 3339).
+    #[serde(default)]
+    pub time: String,
+}
+
+/// The `source` of what a human accepted: no mistake, and never a hard negative.
+pub const CONFIRMED: &str = "confirmed";
+
+/// The names of the columns of `confirmed.csv`: those of a [`MinedRow`], and whether the mask has the impact.
+pub fn confirmed_header() -> Vec<&'static str> {
+    MINED_HEADER.into_iter().chain(["in_mask"]).collect()
 }
 
 /// The names of a [`MinedRow`]'s columns.
-pub const MINED_HEADER: [&str; 17] = [
+pub const MINED_HEADER: [&str; 19] = [
     "rank",
     "scene",
     "row_px",
@@ -73,6 +84,8 @@ pub const MINED_HEADER: [&str; 17] = [
     "threshold",
     "min_score",
     "id",
+    "reviewer",
+    "time",
 ];
 
 /// What every line of a run says of where it comes from.
@@ -203,6 +216,8 @@ impl<'a> SceneMiner<'a> {
             threshold: origin.threshold,
             min_score: origin.min_score,
             id,
+            reviewer: String::new(),
+            time: String::new(),
         }
     }
 
@@ -226,73 +241,60 @@ fn rounded(value: f64, places: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-/// What a human said of a candidate: a line of a CSV with `id,verdict`; other columns are passed over.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct VerdictRow {
-    /// The candidate's number in the catalogue.
-    pub id: u64,
-    /// `reject`, `accept` or `unsure`.
-    pub verdict: String,
-}
-
-/// The lines of `catalogue` that a human rejected.
-///
-/// # Errors
-/// [`WrongUsage`] if a verdict is unknown, its id is not in the catalogue, or an id has two of them.
-pub fn rejected(catalogue: &[Impact], verdicts: &[VerdictRow]) -> Result<Vec<Impact>> {
-    let wrong = |message: String| anyhow::Error::from(WrongUsage(message));
-    let by_id: BTreeMap<u64, &Impact> = catalogue.iter().map(|impact| (impact.id, impact)).collect();
-    let mut said: BTreeMap<u64, String> = BTreeMap::new();
-    for VerdictRow { id, verdict } in verdicts {
-        let verdict = verdict.trim().to_ascii_lowercase();
-        if !matches!(verdict.as_str(), "reject" | "accept" | "unsure") {
-            return Err(wrong(format!("verdict {verdict:?} on {id}: must be reject, accept or unsure")));
-        }
-        if !by_id.contains_key(id) {
-            return Err(wrong(format!("the verdicts name {id}, which is not in the catalogue")));
-        }
-        match said.insert(*id, verdict.clone()) {
-            Some(before) if before != verdict => {
-                return Err(wrong(format!("the verdicts call {id} both {before} and {verdict}")));
-            }
-            _ => {}
-        }
-    }
-    Ok(said.iter().filter(|(_, said)| *said == "reject").map(|(id, _)| by_id[id].clone()).collect())
-}
-
-/// The mistakes among a catalogue's lines of one scene.
+/// The mistakes among a catalogue's lines of one scene, each with what a human said of it, if one did.
 pub fn from_catalogue<'a>(
     scene: &TrainingScene,
-    lines: impl IntoIterator<Item = &'a Impact>,
+    lines: impl IntoIterator<Item = (&'a Impact, Option<&'a Said>)>,
     origin: &Origin,
 ) -> Mined {
     let mut mined = Mined::default();
-    let corner = |middle: f64| (middle - origin.side_px as f64 / 2.0).round() as i64;
-    for line in lines {
+    for (line, said) in lines {
         if scene.on_impact(line.row_px, line.col_px, line.diameter_px) {
             mined.on_impacts += 1;
-            continue;
+        } else {
+            mined.rows.push(of_line(line, said, line.area_px as f64 * line.score * line.score, origin));
         }
-        mined.rows.push(MinedRow {
-            rank: 0,
-            scene: line.scene.clone(),
-            row_px: line.row_px,
-            col_px: line.col_px,
-            diameter_px: line.diameter_px,
-            area_px: line.area_px,
-            score: line.score,
-            peak: line.peak,
-            row0_px: corner(line.row_px),
-            col0_px: corner(line.col_px),
-            side_px: origin.side_px as u64,
-            error: rounded(line.area_px as f64 * line.score * line.score, 3),
-            source: origin.source.clone(),
-            model: origin.model.clone(),
-            threshold: origin.threshold,
-            min_score: origin.min_score,
-            id: line.id,
-        });
     }
     mined
+}
+
+/// A catalogue's lines of one scene that a human accepted, and whether the mask has an impact there. What a blob
+/// lacks of being sure, its area times the square of that, takes the place of the error.
+pub fn confirmed<'a>(
+    scene: &TrainingScene,
+    lines: impl IntoIterator<Item = (&'a Impact, &'a Said)>,
+    origin: &Origin,
+) -> Vec<(MinedRow, bool)> {
+    let origin = Origin { source: CONFIRMED.into(), ..origin.clone() };
+    let row = |(line, said): (&Impact, &Said)| {
+        let lack = 1.0 - line.score;
+        let row = of_line(line, Some(said), line.area_px as f64 * lack * lack, &origin);
+        (row, scene.on_impact(line.row_px, line.col_px, line.diameter_px))
+    };
+    lines.into_iter().map(row).collect()
+}
+
+fn of_line(line: &Impact, said: Option<&Said>, error: f64, origin: &Origin) -> MinedRow {
+    let corner = |middle: f64| (middle - origin.side_px as f64 / 2.0).round() as i64;
+    MinedRow {
+        rank: 0,
+        scene: line.scene.clone(),
+        row_px: line.row_px,
+        col_px: line.col_px,
+        diameter_px: line.diameter_px,
+        area_px: line.area_px,
+        score: line.score,
+        peak: line.peak,
+        row0_px: corner(line.row_px),
+        col0_px: corner(line.col_px),
+        side_px: origin.side_px as u64,
+        error: rounded(error, 3),
+        source: origin.source.clone(),
+        model: origin.model.clone(),
+        threshold: origin.threshold,
+        min_score: origin.min_score,
+        id: line.id,
+        reviewer: said.map_or_else(String::new, |said| said.reviewer.clone()),
+        time: said.map_or_else(String::new, |said| said.time.clone()),
+    }
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::crops::TrainingScene;
+use super::mining::CONFIRMED;
 use crate::fault::WrongUsage;
 
 /// Something that a scan found: a line of its catalogue, or of `mined.csv`.
@@ -63,6 +64,13 @@ pub fn hand_out(
             );
             return Err(WrongUsage(message).into());
         };
+        if candidate.source.as_deref() == Some(CONFIRMED) {
+            let message = format!(
+                "the hard negatives have an impact of {} that a human confirmed: give mined.csv, not confirmed.csv",
+                candidate.scene
+            );
+            return Err(WrongUsage(message).into());
+        }
         let scene = &mut scenes[at];
         let (row, col) = (candidate.row_px, candidate.col_px);
         if !((0.0..scene.rows() as f64).contains(&row) && (0.0..scene.cols() as f64).contains(&col)) {

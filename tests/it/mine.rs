@@ -201,7 +201,8 @@ fn a_humans_rejects_become_hard_negatives_and_nothing_else_does() {
     ];
     fs::write(&catalogue, catalogue_text(&lines)).unwrap();
     let verdicts = drawn.folder.path().join("verdicts.csv");
-    let given = "seen,id,verdict,comment\n1,3,reject,old\n2,4, Reject ,\"old, too\"\n3,5,accept,\n4,6,reject,\n5,7,unsure,\n";
+    let given = "seen,id,verdict,reviewer,time,comment\n1,3,reject,Ann,t3,old\n2,4, Reject ,Ann,t4,\"old, too\"\n\
+                 3,5,accept,Ann,t5,\n4,6,reject,,,\n5,7,unsure,,,\n";
     fs::write(&verdicts, given).unwrap();
     let args = ["--catalogue", text(&catalogue), "--verdicts", text(&verdicts)];
     let rows = mine(&drawn, &args);
@@ -209,6 +210,18 @@ fn a_humans_rejects_become_hard_negatives_and_nothing_else_does() {
     // The larger one first; number 6 lies on the impact.
     assert_eq!(found, [(1, 4, "verdict"), (2, 3, "verdict")]);
     assert!((rows[0].error - 81.0).abs() < 1e-9 && rows[0].model.is_empty());
+    assert_eq!((rows[0].reviewer.as_str(), rows[0].time.as_str()), ("Ann", "t4"));
+    let confirmed = fs::read_to_string(drawn.folder.path().join("mined/confirmed.csv")).unwrap();
+    let cells: Vec<Vec<&str>> = confirmed.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(cells[0][16..], ["id", "reviewer", "time", "in_mask"]);
+    assert_eq!(cells.len(), 2, "{confirmed}");
+    assert_eq!((cells[1][12], &cells[1][16..]), ("confirmed", &["5", "Ann", "t5", "false"][..]));
+    // It is no hard negative.
+    let (list, run) = (drawn.folder.path().join("mined/confirmed.csv"), drawn.folder.path().join("run"));
+    let train =
+        ["train", "--data", text(&drawn.out), "--out", text(&run), "--device", "cpu", "--hard-negatives"];
+    let (code, message) = fail(&[&train[..], &[text(&list)]].concat());
+    assert!(code == 2 && message.contains("mined.csv, not confirmed.csv"), "{code}: {message}");
     let all = mine(&drawn, &args[..2]);
     assert_eq!(all.iter().map(|row| row.id).collect::<Vec<_>>(), [4, 5, 7, 3]);
     let out = drawn.folder.path().join("mined");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 6] = [
     &["space", "records", "fault", "dice"],
     &["geo", "tile", "table", "job", "ranks", "timing"],
-    &["config", "detect", "raster", "picture"],
+    &["config", "detect", "raster", "picture", "verdict"],
     &["unet"],
     &["plan", "scan", "merge", "repeat", "score", "train", "synth", "speedup", "review"],
     &["cli"],
@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 6] = [
 
 /// Allowed all the same: a manifest carries a scene's georeferencing, and rooms of the pipeline call each
 /// other downwards.
-const ALLOWED: [(&str, &str); 17] = [
+const ALLOWED: [(&str, &str); 18] = [
     ("records", "geo"),
     ("records", "space"),
     ("raster", "config"),
@@ -32,6 +32,7 @@ const ALLOWED: [(&str, &str); 17] = [
     ("speedup", "scan"),
     ("detect", "config"),
     ("review", "merge"),
+    ("review", "repeat"),
     ("review", "scan"),
 ];
 

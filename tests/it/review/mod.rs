@@ -2,13 +2,13 @@
 
 mod browser;
 mod page;
+mod verdicts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use marscan::dice::Dice;
 use marscan::records::Impact;
-use marscan::review::{Candidate, ReviewOptions, Run, View};
 use marscan::table::read_rows;
 use tempfile::TempDir;
 
@@ -126,43 +126,41 @@ fn what_cannot_be_shown_is_said() {
 
 #[test]
 fn another_scenes_picture_and_change_stand_beside() {
-    let (_folder, out) = twelve("ground");
-    let text = fs::read_to_string(out.join("catalogue.csv")).unwrap();
-    let lines = text.lines().enumerate().map(|(k, line)| match k {
-        0 => format!("{line},repeat_scene,change_score\n"),
-        4 => format!("{line},later <i>,0.75\n"),
-        _ => format!("{line},,\n"),
-    });
-    fs::write(out.join("catalogue.csv"), lines.collect::<String>()).unwrap();
-    let beside = |one: &Candidate, view: &View| {
-        let seen = one.change.repeat_scene.is_some();
-        Ok(seen.then(|| vec![99; view.side_px * view.side_px]))
-    };
-    let options = ReviewOptions {
-        at_most: 12,
-        kinds: Vec::new(),
-        network: None,
-        beside: Some(&beside),
-        watch: &|_| {},
-    };
-    let page = out.join("review.html");
-    marscan::review::write(&out, &Run::open(&out).unwrap(), options, &page).unwrap();
-    let fourth = &candidates(&out)[3];
-    assert_eq!((&fourth["change_score"], &fourth["repeat_scene"]), (&0.75.into(), &"later <i>".into()));
-    let text = String::from_utf8(bytes(&page)).unwrap();
-    assert_eq!(text.matches("\"beside\":\"iVBOR").count(), 1);
-    let Some(mut browser) = browser::Browser::start() else { return };
-    browser.open(&page);
-    browser.until("document.querySelectorAll('#pictures figure').length === 2");
-    // Sorted by change, it comes first.
-    browser.js("sortBy(5), go(0)");
-    browser.until("document.querySelectorAll('#pictures figure').length === 3");
-    assert!(
-        browser
-            .js("document.querySelector('#pictures .beside').textContent")
-            .to_string()
-            .contains("later <i>")
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let size = ["--rows", "400", "--cols", "360", "--impacts", "5", "--seed", "5", "--georef"];
+    succeed(&[&["synth", "--out", &place("later"), "--name", "later"], &size[..]].concat());
+    // The same ground before: other impacts, on the same frame.
+    succeed(
+        &[
+            &["synth", "--out", &place("before"), "--name", "before"],
+            &size[..6],
+            &["--seed", "6", "--georef"],
+        ]
+        .concat(),
     );
-    assert!(browser.text("name").starts_with("No. 4 "), "{}", browser.text("name"));
+    let (list, before, out) = (place("later/scenes.csv"), place("before/scenes.csv"), place("found"));
+    succeed(&["scan", "--scenes", &list, "--out", &out, "--device", "cpu", "--min-score", "0.3"]);
+    succeed(&["merge", &out]);
+    let (code, message) = fail(&["review", &out, "--repeat", &before]);
+    assert!(code == 2 && message.contains("merge --repeat"), "{message}");
+    succeed(&["merge", &out, "--repeat", &before]);
+    review(Path::new(&out), &["--repeat", &before]);
+    let out = Path::new(&out);
+    let changed: Vec<_> = candidates(out).into_iter().filter(|one| one["repeat_scene"] == "before").collect();
+    assert!(!changed.is_empty() && changed.iter().all(|one| one["change_score"].as_f64().is_some()));
+    let text = String::from_utf8(bytes(out.join("review.html"))).unwrap();
+    assert_eq!(text.matches("\"beside\":\"iVBOR").count(), changed.len());
+    let Some(mut browser) = browser::Browser::start() else { return };
+    browser.open(&out.join("review.html"));
+    // Sorted by change, the most changed one comes first, with three pictures.
+    browser.js("sortBy(SORTS.findIndex((one) => one[0] === 'change')), go(0)");
+    browser.until("document.querySelectorAll('#pictures figure').length === 3");
+    let beside = browser.js("document.querySelector('#pictures .beside').textContent");
+    assert!(beside.to_string().contains("before"), "{beside}");
+    let score = |one: &serde_json::Value| one["change_score"].as_f64().unwrap();
+    let most = changed.iter().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap();
+    let name = browser.text("name");
+    assert!(name.starts_with(&format!("No. {} ", most["impact"]["id"])), "{name}");
     browser.picture("beside.png");
 }
