@@ -75,6 +75,7 @@ pub fn run(args: &Args) -> Result<Done> {
     for file in ["catalogue.csv", "overlay.png", "report.html"] {
         say!("wrote {}", args.out.join(file).display());
     }
+    say!("to judge the candidates: marscan review {}", args.out.display());
     Ok(Done::All)
 }
 

@@ -37,8 +37,8 @@ use view::View;
 
 /// Candidates that a page can hold.
 pub const MOST_CANDIDATES: usize = 5000;
-/// Candidates up to which pictures have [`WIDE_PX`] on a side, and the page some 27 kB a candidate; of more they have
-/// [`NARROW_PX`] and 15 kB.
+/// Candidates up to which pictures have [`WIDE_PX`] on a side, and the page some 30 kB a candidate; of more they have
+/// [`NARROW_PX`] and 20 kB.
 const FEW_CANDIDATES: usize = 2000;
 const WIDE_PX: usize = 128;
 const NARROW_PX: usize = 96;

@@ -52,7 +52,7 @@ const look = { outline: true, invert: false, contrast: 0, zoom: 0, layout: 0 };
 /** Draws grey levels with the page's contrast. No data is left open: the hatching behind it shows. */
 function paint(canvas, { width, height, greys }) {
   const levels = Array.from({ length: 256 }, (_, v) => {
-    const stretched = Math.min(Math.max(128 + (v - 128) * CONTRASTS[look.contrast], 0), 255);
+    const stretched = Math.min(Math.max(Math.round(128 + (v - 128) * CONTRASTS[look.contrast]), 0), 255);
     return look.invert ? 255 - stretched : stretched;
   });
   const image = new ImageData(width, height), colours = new Uint32Array(image.data.buffer);
@@ -70,7 +70,7 @@ async function frames(one) {
   const of = Object.fromEntries(kinds.map((name, k) => [name, pictures[k]]));
   of.outline = (await coded(one))?.outline;
   if (mine !== turn) return;
-  const every = [["view", one.view, "at the scene's own scale"], ["context", one.context, "around it"]];
+  const every = [["view", one.view, "near"], ["context", one.context, "around"]];
   if (of.beside) every.splice(1, 0, ["beside", one.view, one.repeat_scene ?? "another scene"]);
   look.layout %= every.length + 1;
   const some = look.layout ? [every[look.layout - 1]] : every;

@@ -19,7 +19,8 @@ function plot() {
     : "The diameters of accepted impacts are plotted here.";
   const { width, height, left, right, top, bottom } = PLOT;
   $("plot").setAttribute("viewBox", `0 0 ${width} ${height}`);
-  if (!sizes.length) return $("plot").replaceChildren();
+  $("plot").toggleAttribute("hidden", !sizes.length);
+  if (!sizes.length) return;
   const across = ticks(sizes[sizes.length - 1], sizes[0]), up = ticks(1, Math.max(sizes.length, 2));
   const share = (value, axis) => Math.log(value / axis[0]) / Math.log(axis[axis.length - 1] / axis[0]);
   const x = (d) => left + (width - left - right) * share(d, across);
