@@ -238,16 +238,7 @@ fn of_catalogue(
     settings: &Settings,
     side_px: usize,
 ) -> Result<Judged> {
-    let catalogue: Vec<Impact> = read_rows(path)?;
-    for line in &catalogue {
-        if let Some((data, part)) = data.and_then(|data| Some((data, data.held_out(&line.scene)?))) {
-            return Err(refusal(&line.scene, part, data));
-        }
-        if !scenes.iter().any(|pair| pair.name == line.scene) {
-            let message = format!("{} names {}, which is no training scene", path.display(), line.scene);
-            return Err(WrongUsage(message).into());
-        }
-    }
+    let catalogue = training_lines(path, scenes, data)?;
     let verdicts = args.verdicts.as_deref().map(|file| verdicts_on(&catalogue, path, file)).transpose()?;
     let mut origin = Origin { side_px, ..origin_of(path)? };
     if verdicts.is_some() {
@@ -273,6 +264,21 @@ fn of_catalogue(
         confirmed.extend(confirmed_in(&scene, said(Verdict::Accept), &origin));
     }
     Ok(judged)
+}
+
+/// A catalogue, none of whose lines is of another scene than `scenes`.
+fn training_lines(path: &Path, scenes: &[Pair], data: Option<&DataSet>) -> Result<Vec<Impact>> {
+    let catalogue: Vec<Impact> = read_rows(path)?;
+    for line in &catalogue {
+        if let Some((data, part)) = data.and_then(|data| Some((data, data.held_out(&line.scene)?))) {
+            return Err(refusal(&line.scene, part, data));
+        }
+        if !scenes.iter().any(|pair| pair.name == line.scene) {
+            let message = format!("{} names {}, which is no training scene", path.display(), line.scene);
+            return Err(WrongUsage(message).into());
+        }
+    }
+    Ok(catalogue)
 }
 
 /// Verdicts that hold for the catalogue at `path`.

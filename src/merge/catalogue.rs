@@ -13,7 +13,7 @@ use super::gpkg::GeoPackage;
 use super::{counts, geojson};
 use crate::records::{Blob, Impact};
 use crate::table::{Aside, CATALOGUE_HEADER, WholeFile};
-use crate::verdict::Numbers;
+use crate::verdict::{Numbers, Verdicts};
 
 /// Crater statistics: diameters.
 const DIAM: &str = "catalogue.diam";
@@ -40,6 +40,17 @@ pub struct Written {
     pub numbers: Numbers,
     /// The files, synced, that wait for their names.
     pub files: Vec<Aside>,
+}
+
+impl Written {
+    /// # Errors
+    /// [`crate::fault::WrongUsage`] if `verdicts` are on impacts that are not there, or `out` has the review page of
+    /// another catalogue.
+    pub fn judged_by(&self, verdicts: &Verdicts, out: &Path) -> Result<()> {
+        let impacts: u64 = self.counts.iter().sum();
+        verdicts.check(|id| (1..=impacts).contains(&id))?;
+        self.numbers.check_page(out)
+    }
 }
 
 /// What else the catalogue is to have.

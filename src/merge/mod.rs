@@ -171,11 +171,7 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
     };
     let maps = maps::write(out, &scenes)?;
     let written = catalogue::write(out, &scenes, &extras)?;
-    if let Some(verdicts) = &verdicts {
-        let impacts: u64 = written.counts.iter().sum();
-        verdicts.check(|id| (1..=impacts).contains(&id))?;
-        written.numbers.check_page(out)?;
-    }
+    verdicts.as_ref().map_or(Ok(()), |verdicts| written.judged_by(verdicts, out))?;
     let timing = outputs::timing(out, &found.shards)?;
     publish(out, written.files.into_iter().chain([timing]))?;
     done::write(out, &scenes)?;

@@ -11,6 +11,7 @@ mod page;
 mod view;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -94,6 +95,13 @@ struct Pictures {
     outline: Option<Outline>,
 }
 
+/// What pictures come from, besides the scenes.
+struct Eyes<'a> {
+    outliner: Option<Outliner<'a>>,
+    repeats: Option<&'a Repeats>,
+    watch: &'a dyn Fn(u64),
+}
+
 /// A scene that has candidates on the page.
 struct Ground {
     name: String,
@@ -129,6 +137,30 @@ impl Run {
         self.manifests.first().map_or("", |shard| &shard.ids.weights)
     }
 
+    /// Cuts the pictures of all candidates, scene by scene.
+    fn look(&self, seen: &mut [Seen], eyes: &mut Eyes<'_>) -> Result<Vec<Ground>> {
+        let mut by_scene: BTreeMap<String, Vec<&mut Seen>> = BTreeMap::new();
+        for one in seen {
+            by_scene.entry(one.candidate.impact.scene.clone()).or_default().push(one);
+        }
+        let mut grounds = Vec::new();
+        for (name, mut all) in by_scene {
+            all.sort_by_key(|one| one.context.row0);
+            let mut ground = self.ground(name);
+            match open_scene(&self.manifests, &ground.name, Some(self.settings.input)) {
+                Ok(scene) => {
+                    eyes.look(&scene, &mut all)?;
+                    if grounds.len() < BROWSED {
+                        ground.picture = view::browse(&scene).ok();
+                    }
+                }
+                Err(why) => all.iter_mut().for_each(|one| one.pictures = Err(format!("{why:#}"))),
+            }
+            grounds.push(ground);
+        }
+        Ok(grounds)
+    }
+
     fn ground(&self, name: String) -> Ground {
         let scenes = self.manifests.iter().flat_map(|shard| &shard.scenes);
         let size = scenes.filter(|scene| scene.scene == name).map(|scene| (scene.rows, scene.cols)).next();
@@ -144,35 +176,21 @@ impl Run {
 /// its candidates' pictures.
 pub fn write(out: &Path, run: &Run, options: ReviewOptions<'_>, to: &Path) -> Result<Reviewed> {
     let ReviewOptions { at_most, kinds, network, repeats, watch } = options;
-    let chosen = candidates::choose(&out.join("catalogue.csv"), at_most.min(MOST_CANDIDATES), &kinds)?;
+    let catalogue = out.join("catalogue.csv");
+    let chosen = candidates::choose(&catalogue, at_most.min(MOST_CANDIDATES), &kinds)?;
     if repeats.is_some() && chosen.candidates.iter().all(|one| one.change.repeat_scene.is_none()) {
         let message = format!(
             "no candidate of {} has another scene: run `marscan merge --repeat` with this list first",
-            out.join("catalogue.csv").display()
+            catalogue.display()
         );
         return Err(WrongUsage(message).into());
     }
     let side_px = if chosen.candidates.len() <= FEW_CANDIDATES { WIDE_PX } else { NARROW_PX };
     let mut seen: Vec<Seen> =
         chosen.candidates.into_iter().map(|candidate| Seen::new(candidate, side_px)).collect();
-    let mut outliner = network.map(|network| Outliner::new(network, level(run.settings.scan.probability)));
-    let mut by_scene: BTreeMap<String, Vec<&mut Seen>> = BTreeMap::new();
-    for one in &mut seen {
-        by_scene.entry(one.candidate.impact.scene.clone()).or_default().push(one);
-    }
-    let mut grounds = Vec::new();
-    for (name, mut all) in by_scene {
-        all.sort_by_key(|one| one.context.row0);
-        let mut ground = run.ground(name);
-        match open_scene(&run.manifests, &ground.name, Some(run.settings.input)) {
-            Ok(scene) => {
-                look(&scene, &mut all, outliner.as_mut(), repeats, watch)?;
-                ground.picture = view::browse(&scene).ok().filter(|_| grounds.len() < BROWSED);
-            }
-            Err(why) => all.iter_mut().for_each(|one| one.pictures = Err(format!("{why:#}"))),
-        }
-        grounds.push(ground);
-    }
+    let level = level(run.settings.scan.probability);
+    let mut eyes = Eyes { outliner: network.map(|network| Outliner::new(network, level)), repeats, watch };
+    let grounds = run.look(&mut seen, &mut eyes)?;
     let head = page::Head { run, out, id: &chosen.id, all: chosen.all, side_px, kinds: &kinds };
     let mut reviewed = tally(&seen, chosen.all);
     write_whole_with(to, |file| page::write(file, &head, &seen, &grounds))?;
@@ -188,7 +206,7 @@ impl Seen {
     }
 
     /// Rows of the scene that are looked at.
-    fn rows(&self, reach_px: u64, all: u64) -> std::ops::Range<u64> {
+    fn rows(&self, reach_px: u64, all: u64) -> Range<u64> {
         let clip = |row: i64| row.clamp(0, all as i64) as u64;
         let reach = reach_px as i64;
         let first = self.context.row0.min(self.view.row0 - reach);
@@ -198,15 +216,16 @@ impl Seen {
     }
 
     /// All but the outline.
-    fn look(&mut self, rows: &Rows, header: &SceneHeader, repeats: Option<&Repeats>) -> Result<()> {
-        let beside = repeats.map(|repeats| self.beside(header, repeats)).transpose()?.flatten();
-        self.pictures = Ok(Pictures {
-            view: self.view.picture(rows, header.cols)?,
-            context: self.context.picture(rows, header.cols)?,
-            beside,
-            outline: None,
-        });
-        Ok(())
+    fn look(&mut self, rows: &Rows, header: &SceneHeader, repeats: Option<&Repeats>) {
+        let pictures = || -> Result<Pictures> {
+            Ok(Pictures {
+                view: self.view.picture(rows, header.cols)?,
+                context: self.context.picture(rows, header.cols)?,
+                beside: repeats.map(|repeats| self.beside(header, repeats)).transpose()?.flatten(),
+                outline: None,
+            })
+        };
+        self.pictures = pictures().map_err(|why| format!("no picture: {why:#}"));
     }
 
     /// What the other scene shows in the view.
@@ -222,62 +241,56 @@ impl Seen {
     }
 }
 
-/// Cuts the pictures of a scene's candidates, which come from the top down.
-fn look(
-    scene: &Arc<MappedScene>,
-    mut all: &mut [&mut Seen],
-    mut outliner: Option<&mut Outliner<'_>>,
-    repeats: Option<&Repeats>,
-    watch: &dyn Fn(u64),
-) -> Result<()> {
-    let (all_rows, cols) = (scene.header().rows, scene.header().cols);
-    let reach = outliner.as_ref().map_or(0, |outliner| outliner.reach_px());
-    while let Some(first) = all.first() {
-        let mut range = first.rows(reach, all_rows);
-        let fits = |one: &&&mut Seen| {
-            let rows = one.rows(reach, all_rows);
-            let fits = rows.end <= range.start + GROUP_ROWS;
-            if fits {
-                range.end = range.end.max(rows.end);
+impl Eyes<'_> {
+    /// Cuts the pictures of a scene's candidates, which come from the top down.
+    fn look(&mut self, scene: &Arc<MappedScene>, mut all: &mut [&mut Seen]) -> Result<()> {
+        let reach = self.outliner.as_ref().map_or(0, Outliner::reach_px);
+        let end = scene.header().rows;
+        while let Some(first) = all.first() {
+            let mut range = first.rows(reach, end);
+            let fits = |one: &&&mut Seen| {
+                let rows = one.rows(reach, end);
+                let fits = rows.end <= range.start + GROUP_ROWS;
+                if fits {
+                    range.end = range.end.max(rows.end);
+                }
+                fits
+            };
+            let count = 1 + all[1..].iter().take_while(fits).count();
+            let (group, rest) = all.split_at_mut(count);
+            if let Err(why) = self.look_at(scene, group, range) {
+                if why.is::<DeviceLost>() {
+                    return Err(why);
+                }
+                for one in group {
+                    one.pictures = Err(format!("no picture: {why:#}"));
+                }
             }
-            fits
-        };
-        let count = 1 + all[1..].iter().take_while(fits).count();
-        let (group, rest) = all.split_at_mut(count);
-        if let Err(why) = look_at(scene, group, range, cols, outliner.as_deref_mut(), repeats) {
-            if why.is::<DeviceLost>() {
-                return Err(why);
-            }
-            for one in group {
-                one.pictures = Err(format!("no picture: {why:#}"));
-            }
+            (self.watch)(count as u64);
+            all = rest;
         }
-        watch(count as u64);
-        all = rest;
+        Ok(())
     }
-    Ok(())
-}
 
-/// Cuts the pictures of candidates whose surroundings lie in the rows of `range`.
-fn look_at(
-    scene: &Arc<MappedScene>,
-    group: &mut [&mut Seen],
-    range: std::ops::Range<u64>,
-    cols: u64,
-    outliner: Option<&mut Outliner<'_>>,
-    repeats: Option<&Repeats>,
-) -> Result<()> {
-    let rows = scene.rows(range)?;
-    group.par_iter_mut().try_for_each(|one| one.look(&rows, scene.header(), repeats))?;
-    if let Some(outliner) = outliner {
-        for one in group {
-            let outline = outliner.outline(&one.candidate.impact, &one.view, &rows, cols)?;
-            if let Ok(pictures) = &mut one.pictures {
-                pictures.outline = outline;
+    /// Cuts the pictures of candidates whose surroundings lie in the rows of `range`.
+    fn look_at(
+        &mut self,
+        scene: &Arc<MappedScene>,
+        group: &mut [&mut Seen],
+        range: Range<u64>,
+    ) -> Result<()> {
+        let (rows, header, repeats) = (scene.rows(range)?, scene.header(), self.repeats);
+        group.par_iter_mut().for_each(|one| one.look(&rows, header, repeats));
+        if let Some(outliner) = &mut self.outliner {
+            for one in group {
+                let outline = outliner.outline(&one.candidate.impact, &one.view, &rows, header.cols)?;
+                if let Ok(pictures) = &mut one.pictures {
+                    pictures.outline = outline;
+                }
             }
         }
+        rows.unchanged()
     }
-    rows.unchanged()
 }
 
 fn tally(seen: &[Seen], all: u64) -> Reviewed {

@@ -162,5 +162,6 @@ mod tests {
         let text = safe(&hostile).unwrap();
         assert!(!text.contains('<'), "{text}");
         assert_eq!(serde_json::from_str::<String>(&text).unwrap(), hostile);
+        assert!(!SCRIPT.contains("</") && !STYLE.contains("</"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::picture::thumbnail;
 use crate::raster::{MappedScene, Rows};
@@ -63,7 +63,7 @@ impl View {
     /// If it cannot be encoded.
     pub fn picture(&self, rows: &Rows, cols: u64) -> Result<Vec<u8>> {
         let span = self.span();
-        thumbnail(&square(rows, cols, (self.row0, self.col0), span), span, self.step).context("no picture")
+        thumbnail(&square(rows, cols, (self.row0, self.col0), span), span, self.step)
     }
 }
 

@@ -114,6 +114,23 @@ fn the_order_is_by_score_or_of_every_kind_and_stays() {
 }
 
 #[test]
+fn a_giant_impact_is_shown_reduced_and_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    // Over the scene's left edge: 240 px tall, and what is not there is no data.
+    scene(&folder.path().join("ground.tif"), 700, 600, &[(350.0, 140.0, 120.0)]);
+    let out = scanned(folder.path(), "ground", (700, 600));
+    let said = review(&out, &[]);
+    assert!(said.contains("1 outlines, 1 of them with the catalogue's box and area"), "{said}");
+    let found = &candidates(&out)[0];
+    let box_px = |name: &str| found["impact"][name].as_i64().unwrap();
+    let tall = box_px("row1_px") - box_px("row0_px");
+    let middle =
+        [box_px("row0_px") + box_px("row1_px"), box_px("col0_px") + box_px("col1_px")].map(|sum| sum / 2);
+    let view = |step: i64| serde_json::json!([middle[0] - 64 * step, middle[1] - 64 * step, step]);
+    assert_eq!((tall, &found["view"], &found["context"]), (239, &view(4), &view(32)));
+}
+
+#[test]
 fn what_cannot_be_shown_is_said() {
     let (folder, out) = twelve("ground");
     fs::remove_file(folder.path().join("ground.tif")).unwrap();
