@@ -124,6 +124,19 @@ fn a_colleagues_verdicts_are_shown_beside_ones_own() {
     assert!(browser.thrown.is_empty(), "{:?}", browser.thrown);
 }
 
+#[test]
+fn a_catalogue_without_candidates_is_a_page_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    scene(&folder.path().join("ground.tif"), 200, 200, &[]);
+    let out = scanned(folder.path(), "ground", (200, 200));
+    assert!(review(&out, &[]).contains("0 of 0 candidates"));
+    let Some(mut browser) = Browser::start() else { return };
+    browser.open(&out.join("review.html"));
+    browser.keys("aruzxnjkoicvsgSF+-");
+    assert_eq!(browser.text("shown"), "0 candidates");
+    assert!(browser.thrown.is_empty(), "{:?}", browser.thrown);
+}
+
 /// The place of a candidate's dot in the window.
 fn on_map(browser: &mut Browser, id: u64) -> (f64, f64) {
     let place = browser.js(&format!(
