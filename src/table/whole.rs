@@ -32,6 +32,13 @@ pub struct Aside {
     published: bool,
 }
 
+/// Whether `file` is what a process wrote aside for a file called `name`, or a library beside that.
+pub fn is_aside(file: &str, name: &str) -> bool {
+    let rest = file.strip_prefix('.').and_then(|rest| rest.strip_prefix(name)?.strip_prefix('.'));
+    let process = rest.and_then(|rest| rest.split_once(".part")).map(|(process, _)| process);
+    process.is_some_and(|process| !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit()))
+}
+
 impl Aside {
     /// For a file that will be called `path`; nothing is made yet.
     pub fn new(path: &Path) -> Self {
