@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::table::is_aside;
+use super::maps::MAPS;
+use crate::table::aside_of;
 
-/// What merges write.
+/// What merges write beside the maps.
 const FILES: [&str; 9] = [
     "catalogue.csv",
     "catalogue.geojson",
@@ -34,14 +35,26 @@ pub fn take(out: &Path) -> Result<File> {
         }
         Err(TryLockError::Error(_)) => return Ok(folder),
     }
-    for entry in fs::read_dir(out).with_context(|| format!("cannot list {}", out.display()))? {
-        let entry = entry.with_context(|| format!("cannot list {}", out.display()))?;
-        let name = entry.file_name();
-        if FILES.iter().any(|file| is_aside(&name.to_string_lossy(), file)) {
-            let path = entry.path();
+    clear(out, false)?;
+    let maps = out.join(MAPS);
+    if maps.is_dir() {
+        clear(&maps, true)?;
+    }
+    Ok(folder)
+}
+
+/// Removes what was written aside in `folder`; in that of the maps, and the folders in it, nothing else is.
+fn clear(folder: &Path, maps: bool) -> Result<()> {
+    let cannot = || format!("cannot list {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        if maps && path.is_dir() {
+            clear(&path, true)?;
+        } else if aside_of(&file).is_some_and(|name| maps || FILES.contains(&name)) {
             fs::remove_file(&path)
                 .with_context(|| format!("cannot remove {}, of a killed merge", path.display()))?;
         }
     }
-    Ok(folder)
+    Ok(())
 }

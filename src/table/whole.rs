@@ -32,11 +32,11 @@ pub struct Aside {
     published: bool,
 }
 
-/// Whether `file` is what a process wrote aside for a file called `name`, or a library beside that.
-pub fn is_aside(file: &str, name: &str) -> bool {
-    let rest = file.strip_prefix('.').and_then(|rest| rest.strip_prefix(name)?.strip_prefix('.'));
-    let process = rest.and_then(|rest| rest.split_once(".part")).map(|(process, _)| process);
-    process.is_some_and(|process| !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit()))
+/// Of the name of a file that a process wrote aside, or a library beside that: what it was to be called.
+pub fn aside_of(file: &str) -> Option<&str> {
+    let (written, _) = file.strip_prefix('.')?.rsplit_once(".part")?;
+    let (name, process) = written.rsplit_once('.')?;
+    (!process.is_empty() && process.bytes().all(|b| b.is_ascii_digit())).then_some(name)
 }
 
 impl Aside {
