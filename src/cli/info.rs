@@ -18,6 +18,7 @@ use crate::space::ScenePx;
 /// Describe TIFFs and say whether they can be scanned; a folder stands for the TIFFs in it.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  marscan info images/ --scenes images/scenes.csv\n  \
+    marscan info images/ --scenes images/scenes.csv --count-valid\n  \
     marscan info images/ --scenes tonight.csv --except nights/\n\n\
     Exit code 4: with --except, no scene is new.")]
 pub struct Args {
@@ -27,6 +28,9 @@ pub struct Args {
     /// Write the list of those that can be scanned; masks (NAME_gt.tif, NAME_mask.tif) are found beside them
     #[arg(long)]
     scenes: Option<PathBuf>,
+    /// Read every pixel, and list how many are valid: `plan` then deals by these, not by all
+    #[arg(long, requires = "scenes")]
+    count_valid: bool,
     /// Leave out scenes that were scanned before: the scenes.csv of merged runs, or folders of such runs
     #[arg(long, num_args = 1..)]
     except: Vec<PathBuf>,
@@ -46,8 +50,10 @@ pub fn run(args: &Args) -> Result<Done> {
     let (old, new): (Vec<_>, Vec<_>) =
         files(&args.paths)?.into_iter().partition(|path| before.contains(&stem(path)));
     for path in new {
-        match describe(&path, input) {
-            Ok(header) => records.push(record(&path, &header, args.scenes.as_deref())?),
+        match describe(&path, input, args.count_valid) {
+            Ok((header, valid_px)) => {
+                records.push(record(&path, &header, valid_px, args.scenes.as_deref())?);
+            }
             Err(why) => {
                 refused += 1;
                 say!("{}\n  cannot be scanned: {:#}", path.display(), why);
@@ -99,9 +105,10 @@ fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn describe(path: &Path, input: InputSettings) -> Result<SceneHeader> {
+fn describe(path: &Path, input: InputSettings, count: bool) -> Result<(SceneHeader, Option<u64>)> {
     let scene = MappedScene::open(path, input)?;
     let header = scene.header();
+    let valid_px = count.then(|| scene.valid_px()).transpose()?;
     say!("{}", path.display());
     say!(
         "  {} rows x {} columns ({:.1} Mpx), {} bits; {}",
@@ -115,12 +122,16 @@ fn describe(path: &Path, input: InputSettings) -> Result<SceneHeader> {
         header.nodata.filter(|value| *value != 0.0).map_or("0".into(), |value| format!("0 and {value}"));
     let inverted = if header.white_is_zero { ", 0 is white (inverted when read)" } else { "" };
     say!("  no data: {nodata}{inverted}");
+    if let Some(valid_px) = valid_px {
+        let share = 100.0 * valid_px as f64 / (header.rows * header.cols) as f64;
+        say!("  {share:.1} % of its pixels are valid");
+    }
     print_place(header);
     if let Some(place) = NamedPlace::parse(&stem(path)) {
         print_name(&place, header);
     }
     say!("  can be scanned{}", if scene.is_direct() { ", straight from the map" } else { "" });
-    Ok(header.clone())
+    Ok((header.clone(), valid_px))
 }
 
 fn print_place(header: &SceneHeader) {
@@ -163,7 +174,12 @@ fn print_name(named: &NamedPlace, header: &SceneHeader) {
     }
 }
 
-fn record(path: &Path, header: &SceneHeader, list: Option<&Path>) -> Result<SceneRecord> {
+fn record(
+    path: &Path,
+    header: &SceneHeader,
+    valid_px: Option<u64>,
+    list: Option<&Path>,
+) -> Result<SceneRecord> {
     let folder = list.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
     let relative = |path: &Path| -> Result<PathBuf> {
         let folder = fs::canonicalize(folder.unwrap_or(Path::new(".")))?;
@@ -180,7 +196,7 @@ fn record(path: &Path, header: &SceneHeader, list: Option<&Path>) -> Result<Scen
         rows: header.rows,
         cols: header.cols,
         path: Some(relative(path)?),
-        valid_px: None,
+        valid_px,
         mask: mask.as_deref().map(relative).transpose()?,
     })
 }

@@ -14,6 +14,7 @@ mod maps;
 mod outputs;
 mod report;
 mod shards;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -144,8 +145,8 @@ impl SceneSummary {
 /// compared, and 72 each of the fullest scene's.
 ///
 /// # Errors
-/// If there is no shard, a file of one is damaged, shards of different runs are mixed, or some are missing
-/// and that is not allowed.
+/// If there is no shard, a file of one is damaged, shards of different runs are mixed, some are missing and
+/// that is not allowed, or another merge is at work in `out`.
 pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
     options.group_m.map_or(Ok(()), groups::check)?;
     let repeat = options.repeat.as_deref().map(SceneList::read).transpose()?;
@@ -161,6 +162,7 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
             ranges(found.missing.iter().copied())
         );
     }
+    let _turn = turn::take(out)?;
     let scenes = blobs::scenes(&found);
     let groups = options.group_m.map(|distance_m| groups::group(&scenes, distance_m)).transpose()?;
     let changes = repeat.map(|list| changes::find(out, &found, &scenes, &list)).transpose()?;

@@ -125,6 +125,22 @@ impl MappedScene {
         Ok(Rows { scene: Arc::clone(self), range, decoded })
     }
 
+    /// Pixels that are not no-data; every one is read.
+    ///
+    /// # Errors
+    /// As [`Self::rows`], and if the file changed meanwhile.
+    pub fn valid_px(self: &Arc<Self>) -> Result<u64> {
+        const BAND_ROWS: usize = 1024;
+        let rows = self.header.rows;
+        let mut valid_px = 0;
+        for row0 in (0..rows).step_by(BAND_ROWS) {
+            let band = self.rows(row0..(row0 + BAND_ROWS as u64).min(rows))?;
+            valid_px += band.valid_px(band.range());
+            band.unchanged()?;
+        }
+        Ok(valid_px)
+    }
+
     /// The pixels of `rows` and `cols`, row by row: of a packed scene, only the chunks that hold them are
     /// unpacked.
     ///
@@ -303,6 +319,16 @@ impl Rows {
         let (start, _) = header.chunks[strip as usize];
         let from = (start + (row - strip * header.chunk_rows) * header.cols) as usize;
         &self.scene.file.mapped().unwrap_or_default()[from..from + cols]
+    }
+
+    /// Pixels in `rows` of the scene that are not no-data.
+    ///
+    /// # Panics
+    /// If they are not among the rows asked for.
+    pub fn valid_px(&self, rows: Range<u64>) -> u64 {
+        // In blocks short enough to count in bytes.
+        let block = |block: &[u8]| block.iter().fold(0u8, |count, &v| count + u8::from(v != 0));
+        rows.flat_map(|row| self.row(row).chunks(255)).map(|chunk| u64::from(block(chunk))).sum()
     }
 
     /// # Errors

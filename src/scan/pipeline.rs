@@ -269,15 +269,9 @@ fn read_band(opened: &Opened, band: Band, reach: u64) -> Result<BandRows> {
     let scene = Arc::clone(&opened.scene);
     let range = band.row0.saturating_sub(reach)..(band.row1 + reach).min(scene.header().rows);
     let rows = scene.rows(range)?;
-    let valid_px = (band.row0..band.row1).map(|row| valid(rows.row(row))).sum();
+    let valid_px = rows.valid_px(band.row0..band.row1);
     let mask = opened.mask.as_ref().map(|mask| mask.rows(band.row0..band.row1)).transpose()?;
     Ok(BandRows { scene, rows, mask, valid_px })
-}
-
-/// Pixels that are not no-data; in blocks short enough to count in bytes.
-fn valid(row: &[u8]) -> u64 {
-    let block = |block: &[u8]| block.iter().fold(0u8, |count, &v| count + u8::from(v != 0));
-    row.chunks(255).map(|chunk| u64::from(block(chunk))).sum()
 }
 
 fn infer(

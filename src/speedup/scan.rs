@@ -30,14 +30,21 @@ pub fn log(folder: &Path) -> Result<RunLog> {
     );
     for shard in &shards {
         let said = shard.started_unix_s > 0.0 && shard.ended_unix_s >= shard.started_unix_s;
-        ensure!(said, "{place}: shard {} does not say when it began and ended: scan again", shard.shard);
         ensure!(
-            shard.tasks <= 1,
-            "{place}: shard {} was interrupted and is the work of {} tasks, so the run's wall time is not known",
-            shard.shard,
-            shard.tasks
+            said,
+            "{place}: shard {} does not say when it began and ended, it is of an older version: scan into another \
+             folder",
+            shard.shard
         );
     }
+    // The time between its tasks is the queue's, and what the first one threw away is in no log.
+    let interrupted: Vec<usize> = shards.iter().filter(|s| s.tasks > 1).map(|s| s.shard).collect();
+    ensure!(
+        interrupted.is_empty(),
+        "{place}: its shards {} of {count} were interrupted and went on later, so how long the run takes is not \
+         known: leave it out, or scan into another folder",
+        ranges(interrupted.iter().copied())
+    );
     // Shards without work end at once and say nothing of the speed.
     let busy: Vec<&ShardManifest> = shards.iter().filter(|shard| !shard.scenes.is_empty()).collect();
     ensure!(!busy.is_empty(), "{place} scanned nothing");

@@ -161,3 +161,25 @@ fn strong_and_weak_scaling_are_told_apart() {
     let why = ask(&[(1, place("one")), (2, place("trained"))], Asked::ByLogs).unwrap_err().to_string();
     assert!(why.contains("one (") && why.contains("kind training"), "{why}");
 }
+
+#[test]
+fn a_run_that_was_interrupted_or_does_not_say_when_it_began_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("went-on");
+    scan(&place, "list", 4_000_000, &[(0.0, 10.0), (0.0, 10.0), (0.0, 10.0), (0.0, 10.0)]);
+    let refused = |change: fn(&mut ShardManifest)| {
+        for shard in [1, 2] {
+            let shard = crate::scan::shard_folder(&place, shard, 4);
+            let mut manifest = crate::scan::read_manifest(&shard).unwrap();
+            change(&mut manifest);
+            write_manifest(&shard, &mut manifest).unwrap();
+        }
+        let runs = [(1, folder.path().join("one")), (4, place.clone())];
+        ask(&runs, Asked::ByLogs).unwrap_err().to_string()
+    };
+    scan(&folder.path().join("one"), "list", 4_000_000, &[(0.0, 30.0)]);
+    let why = refused(|manifest| manifest.tasks = 2);
+    assert!(why.contains("went-on: its shards 1-2 of 4 were interrupted"), "{why}");
+    let why = refused(|manifest| manifest.started_unix_s = 0.0);
+    assert!(why.contains("went-on: shard 1 does not say when it began"), "{why}");
+}

@@ -32,6 +32,13 @@ pub struct Aside {
     published: bool,
 }
 
+/// Of the name of a file that a process wrote aside, or a library beside that: what it was to be called.
+pub fn aside_of(file: &str) -> Option<&str> {
+    let (written, _) = file.strip_prefix('.')?.rsplit_once(".part")?;
+    let (name, process) = written.rsplit_once('.')?;
+    (!process.is_empty() && process.bytes().all(|b| b.is_ascii_digit())).then_some(name)
+}
+
 impl Aside {
     /// For a file that will be called `path`; nothing is made yet.
     pub fn new(path: &Path) -> Self {

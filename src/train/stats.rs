@@ -1,7 +1,6 @@
 //! What annotated scenes hold: a line each, and how their sizes and impacts are spread.
 
 use anyhow::Result;
-use rayon::prelude::*;
 use serde::Serialize;
 
 use super::crops::{TrainingScene, diameter};
@@ -59,9 +58,6 @@ pub struct Stats {
     pub diameters_px: Vec<f64>,
 }
 
-/// Rows read in one piece.
-const BAND_ROWS: u64 = 1024;
-
 impl Stats {
     /// Reads every pixel of a scene and adds its line.
     ///
@@ -69,13 +65,7 @@ impl Stats {
     /// If it cannot be read.
     pub fn add(&mut self, name: &str, part: &str, scene: &TrainingScene) -> Result<u64> {
         let (rows, cols) = (scene.rows(), scene.cols());
-        let mut valid_px = 0;
-        for row0 in (0..rows).step_by(BAND_ROWS as usize) {
-            let band = scene.image().rows(row0..(row0 + BAND_ROWS).min(rows))?;
-            let valid = |row: u64| band.row(row).iter().filter(|v| **v != 0).count() as u64;
-            valid_px += band.range().into_par_iter().map(valid).sum::<u64>();
-            band.unchanged()?;
-        }
+        let valid_px = scene.image().valid_px()?;
         let diameters: Vec<f64> = scene.impacts().iter().map(diameter).collect();
         let impact_px = scene.impacts().iter().map(|impact| impact.area_px).sum();
         let mut row = line(name, rows * cols, valid_px, impact_px, &diameters);

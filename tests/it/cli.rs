@@ -96,3 +96,27 @@ fn a_reader_that_went_away_is_no_panic() {
     let output = command.arg("settings").stdout(writer).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn valid_pixels_are_counted_where_asked_and_the_plan_deals_by_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    let whole: Vec<u8> = vec![90; 1000 * 60];
+    // A tenth of its columns are picture.
+    let border: Vec<u8> = (0..1000 * 60).map(|k| if k % 60 < 6 { 90 } else { 0 }).collect();
+    tiff(&folder.path().join("a.tif"), 60, &whole);
+    tiff(&folder.path().join("b.tif"), 60, &border);
+    let list = folder.path().join("scenes.csv");
+    let list = list.to_str().unwrap();
+    let first_shard = || {
+        let plan = succeed(&["plan", "--scenes", list, "--shards", "2", "--settings", "threshold"]);
+        plan.lines().find(|line| line.trim_start().starts_with("0 ")).unwrap().to_owned()
+    };
+    succeed(&["info", place, "--scenes", list]);
+    assert!(first_shard().ends_with("a 0..1000"), "{}", first_shard());
+    let said = succeed(&["info", place, "--scenes", list, "--count-valid"]);
+    assert!(said.contains("100.0 % of its pixels") && said.contains("10.0 % of its pixels"), "{said}");
+    let text = std::fs::read_to_string(list).unwrap();
+    assert!(text.contains("a.tif,60000,") && text.contains("b.tif,6000,"), "{text}");
+    assert!(first_shard().ends_with("a 0..550"), "{}", first_shard());
+}

@@ -190,3 +190,64 @@ fn a_bit_turned_over_anywhere_in_a_published_shard_is_found_at_merge() {
     }
     merged(folder.path(), "undisturbed");
 }
+
+/// The program as a user that may not read everything, and the files that are to be its own; `None`, and says so,
+/// where there is no such user.
+fn as_somebody(folder: &std::path::Path) -> Option<impl Fn(&[String]) -> std::process::Output> {
+    // The program's own folder may be root's alone.
+    let program = folder.join("marscan");
+    fs::copy(marscan_command().get_program(), &program).unwrap();
+    let quiet = |args: &[&str]| Command::new(args[0]).args(&args[1..]).output();
+    let root = quiet(&["id", "-u"]).is_ok_and(|ended| ended.stdout == b"0\n");
+    let user: &[&str] = if root {
+        let place = folder.to_str()?;
+        assert!(quiet(&["chown", "-R", "65534:65534", place]).unwrap().status.success());
+        &["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    } else {
+        &["env"]
+    };
+    if !quiet(&[user, &["true"]].concat()).is_ok_and(|ended| ended.status.success()) {
+        println!(
+            "not run: root may read everything, and setpriv is not installed (apt-get install util-linux)"
+        );
+        return None;
+    }
+    let user: Vec<String> = user.iter().map(|part| (*part).to_owned()).collect();
+    Some(move |args: &[String]| {
+        Command::new(&user[0]).args(&user[1..]).arg(&program).args(args).output().unwrap()
+    })
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_named_with_the_cause() {
+    let folder = discs();
+    let pixels = vec![90; 300 * 200];
+    crate::files::tiff(&folder.path().join("secret.tif"), 200, &pixels);
+    let list = "file_name,height,width\ndiscs,300,200\nsecret,300,200\n";
+    fs::write(folder.path().join("scenes.csv"), list).unwrap();
+    let Some(run) = as_somebody(folder.path()) else { return };
+    let forbid = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let secret = folder.path().join("secret.tif");
+    forbid(&secret, 0o000);
+    let ended = run(&scan(folder.path(), "out", &FAST));
+    let text = said(&ended);
+    assert_eq!(ended.status.code(), Some(3), "{text}");
+    assert!(text.contains(secret.to_str().unwrap()) && text.contains("Permission denied"), "{text}");
+    let out = folder.path().join("out");
+    let merge = ["merge".to_owned(), out.to_str().unwrap().to_owned()];
+    for name in ["impacts.csv", "timing.csv", "settings.toml", "shard.json", ""] {
+        let path = out.join("shards/shard-00000-of-00001").join(name);
+        let mode = fs::metadata(&path).unwrap().permissions();
+        forbid(&path, 0o000);
+        let ended = run(&merge);
+        let text = said(&ended);
+        assert_eq!(ended.status.code(), Some(1), "{name}: {text}");
+        assert!(text.contains(path.to_str().unwrap().trim_end_matches('/')), "{name}: {text}");
+        assert!(text.contains("Permission denied"), "{name}: {text}");
+        fs::set_permissions(&path, mode).unwrap();
+    }
+    let ended = run(&merge);
+    assert_eq!(ended.status.code(), Some(3), "{}", said(&ended));
+}

@@ -131,3 +131,44 @@ fn the_maps_of_a_task_that_was_killed_are_the_same_bytes() {
     assert_eq!(merged(folder.path(), "out"), wanted);
     assert!(maps("out") == maps("undisturbed"));
 }
+
+#[test]
+fn a_merge_that_is_killed_leaves_nothing_behind_once_the_next_one_is_done() {
+    if !strace() {
+        return;
+    }
+    let folder = discs();
+    let wanted = undisturbed(folder.path(), &[&FAST[..], &["--probabilities"]].concat());
+    let out = folder.path().join("undisturbed");
+    let args = ["merge".to_owned(), out.to_str().unwrap().to_owned(), "--gpkg".to_owned()];
+    let hidden_in = |folder: &std::path::Path| {
+        let names = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name());
+        names.filter(|name| name.to_string_lossy().starts_with('.')).count()
+    };
+    let maps = out.join("probabilities");
+    let (mut kills, mut left, mut left_maps) = (0, 0, 0);
+    for call in ["fsync", "rename", "pwrite64"] {
+        for when in 1.. {
+            let killed = tampered(call, "signal=SIGKILL", when, &args);
+            if killed.status.success() {
+                assert!(when > 1, "no {call} was seen");
+                break;
+            }
+            (kills, left) = (kills + 1, left + usize::from(hidden_in(&out) > 0));
+            left_maps += usize::from(hidden_in(&maps) > 0);
+            assert_eq!(crate::files::bytes(out.join("catalogue.csv")), wanted, "{call} {when}");
+        }
+    }
+    assert!(kills > 8 && left > 4 && left_maps > 0, "{kills} kills left {left} files and {left_maps} maps");
+    // Of another program, and of another file: not the merge's to remove.
+    for name in [".catalogue.csv.swp", ".tonight.csv.7.part"] {
+        std::fs::write(out.join(name), "kept").unwrap();
+    }
+    let working = std::fs::File::open(&out).unwrap();
+    working.lock().unwrap();
+    let refused = run(&args);
+    assert!(said(&refused).contains("another merge is writing into"), "{}", said(&refused));
+    drop(working);
+    assert_eq!(merged(folder.path(), "undisturbed"), wanted);
+    assert_eq!((hidden_in(&out), hidden_in(&maps)), (2, 0));
+}
