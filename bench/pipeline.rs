@@ -37,6 +37,7 @@ fn main() -> anyhow::Result<()> {
             io: Io::Auto,
             stop: StopRequest::default(),
             masks: false,
+            probabilities: false,
             command: Vec::new(),
             scheduler: Vec::new(),
         };

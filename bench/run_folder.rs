@@ -177,6 +177,7 @@ fn outcome(piece: &Piece, name: &str, row0: u64, row1: u64) -> SceneOutcome {
         computed_px: pixels * 5 / 4,
         failed: None,
         georef,
+        geo_tags: None,
         pixel_error: None,
     }
 }
@@ -189,7 +190,6 @@ fn georef(place: usize) -> Option<GeoRef> {
     let tags = GeoTags {
         pixel_scale: vec![6.0, 6.0, 0.0],
         tiepoints: vec![0.0, 0.0, 0.0, x, y, 0.0],
-        transformation: Vec::new(),
         directory: [
             [1, 1, 0, 6],
             [1024, 0, 1, 1],
@@ -201,6 +201,7 @@ fn georef(place: usize) -> Option<GeoRef> {
         ]
         .concat(),
         doubles: vec![radius_m, 0.0, lon_deg],
+        ..GeoTags::default()
     };
     GeoRef::from_tags(&tags).ok().flatten()
 }

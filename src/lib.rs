@@ -8,7 +8,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 5 | [`cli`] |
-//! | 4 | [`plan`], [`scan`], [`merge`], [`score`], [`train`], [`synth`], [`speedup`] |
+//! | 4 | [`plan`], [`scan`], [`merge`], [`repeat`], [`score`], [`train`], [`synth`], [`speedup`] |
 //! | 3 | [`unet`], the only room that names burn or wgpu |
 //! | 2 | [`config`], [`detect`], [`raster`], [`picture`] |
 //! | 1 | [`geo`], [`tile`], [`table`], [`job`], [`ranks`], the only room that names mpi, [`timing`] |
@@ -27,6 +27,7 @@ pub mod plan;
 pub mod ranks;
 pub mod raster;
 pub mod records;
+pub mod repeat;
 pub mod scan;
 pub mod score;
 pub mod space;

@@ -159,6 +159,21 @@ pub struct SeamRow {
     pub seam: u64,
 }
 
+/// One line of a shard's `probabilities.csv`: where in its `probabilities.bin` rows of a scene are, packed by Deflate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRow {
+    /// The scene's `file_name`.
+    pub scene: String,
+    /// First row.
+    pub row0_px: u64,
+    /// One past the last row.
+    pub row1_px: u64,
+    /// First byte.
+    pub start: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
 /// One line of the catalogue. Map columns are empty where the scene is not georeferenced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Impact {
@@ -294,6 +309,9 @@ pub struct SceneOutcome {
     pub failed: Option<String>,
     /// How its pixels lie on Mars, if the file says so.
     pub georef: Option<crate::geo::GeoRef>,
+    /// The tags that say so, where its probabilities were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geo_tags: Option<crate::geo::GeoTags>,
     /// Against its mask, where the scan was told to look at it.
     #[serde(default)]
     pub pixel_error: Option<PixelError>,

@@ -98,6 +98,7 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
         io: Io::Auto,
         stop: StopRequest::default(),
         masks: true,
+        probabilities: false,
         command: std::env::args().collect(),
         scheduler: Vec::new(),
     };

@@ -11,7 +11,8 @@ use crate::merge::{self, MergeOptions};
 
 /// Merge the published shards of a run into one catalogue, timing tables and a report.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  marscan merge found\n  marscan merge found --group-m 200 --gpkg")]
+#[command(after_help = "Examples:\n  marscan merge found\n  marscan merge found --group-m 200 --gpkg\n  \
+    marscan merge found --repeat earlier/scenes.csv")]
 pub struct Args {
     /// Folder of the run
     out: PathBuf,
@@ -22,6 +23,10 @@ pub struct Args {
     /// scenes
     #[arg(long, value_name = "M")]
     group_m: Option<f64>,
+    /// List of other georeferenced scenes, of other dates say: columns `repeat_scene` and `change_score` tell in which of
+    /// them an impact's place differs most and how much, from 0 to 1; both are empty where none covers it
+    #[arg(long, value_name = "LIST")]
+    repeat: Option<PathBuf>,
     /// Write catalogue.gpkg too: a GeoPackage with the coordinate system of Mars
     #[arg(long)]
     gpkg: bool,
@@ -38,6 +43,7 @@ pub fn run(args: &Args) -> Result<Done> {
     let options = MergeOptions {
         allow_partial: args.allow_partial,
         group_m: args.group_m,
+        repeat: args.repeat.clone(),
         gpkg: args.gpkg,
         speedup: args.speedup.clone(),
     };
@@ -53,6 +59,9 @@ pub fn run(args: &Args) -> Result<Done> {
     if let Some(area_km2) = merged.searched_km2() {
         say!("{area_km2:.3} km² searched");
     }
+    if merged.maps > 0 {
+        say!("{} maps of probabilities: {}", merged.maps, args.out.join(merge::MAPS).display());
+    }
     if !merged.missing.is_empty() {
         say!("missing shards: {}", ranges(merged.missing.iter().copied()));
         if let Some(share) = merged.share() {
@@ -62,5 +71,9 @@ pub fn run(args: &Args) -> Result<Done> {
     for (scene, why) in &merged.failed {
         say!("incomplete: {scene} ({why})");
     }
-    Ok(if merged.failed.is_empty() && merged.missing.is_empty() { Done::All } else { Done::Partly })
+    for (scene, why) in &merged.uncompared {
+        say!("not compared: {scene} ({why})");
+    }
+    let whole = merged.failed.is_empty() && merged.missing.is_empty() && merged.uncompared.is_empty();
+    Ok(if whole { Done::All } else { Done::Partly })
 }

@@ -65,6 +65,10 @@ pub struct Args {
     /// Hold every pixel against the list's masks, for the mean squared error that `eval` prints
     #[arg(long)]
     masks: bool,
+    /// Publish every pixel's probability too: `merge` makes a map of each scene of it, probabilities/SCENE.tif, a tiled
+    /// GeoTIFF with overviews: 255 is certain, 0 is none or no data
+    #[arg(long)]
+    probabilities: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -95,6 +99,7 @@ pub fn run(args: &Args) -> Result<Done> {
         io: args.io,
         stop: stop.clone(),
         masks: args.masks,
+        probabilities: args.probabilities,
         command: env::args().collect(),
         scheduler: kept(|name| env::var(name).ok()),
     };

@@ -4,21 +4,43 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use serde::{Deserialize, Serialize};
+
 use super::projection::Projection;
 
 /// The tags of a TIFF that say how it lies on a map.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GeoTags {
     /// Tag 33550.
+    #[serde(with = "exact")]
     pub pixel_scale: Vec<f64>,
     /// Tag 33922, six numbers a point.
+    #[serde(with = "exact")]
     pub tiepoints: Vec<f64>,
     /// Tag 34264, 16 numbers.
+    #[serde(with = "exact")]
     pub transformation: Vec<f64>,
     /// Tag 34735, four numbers a key.
     pub directory: Vec<u64>,
     /// Tag 34736.
+    #[serde(with = "exact")]
     pub doubles: Vec<f64>,
+    /// Tag 34737: names, which nothing is read from.
+    pub names: String,
+}
+
+/// Doubles as text: what reads numbers of JSON may round the last digit.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(values: &[f64], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(ToString::to_string))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    }
 }
 
 const MODEL_TYPE: u64 = 1024;

@@ -25,7 +25,7 @@ pub struct Scene<'a> {
     /// From the first shard that has it.
     pub georef: Option<GeoRef>,
     /// The shards that had rows of it, and its number in their manifests.
-    parts: Vec<(&'a PublishedShard, usize)>,
+    pub parts: Vec<(&'a PublishedShard, usize)>,
 }
 
 /// The impacts of one scene, in catalogue order.

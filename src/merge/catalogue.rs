@@ -8,8 +8,8 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::blobs::{Scene, SceneBlobs, for_each_batch, impact};
+use super::columns::{Cells, Columns};
 use super::gpkg::GeoPackage;
-use super::groups::Groups;
 use super::{counts, geojson};
 use crate::records::{Blob, Impact};
 use crate::table::{Aside, CATALOGUE_HEADER, WholeFile};
@@ -41,8 +41,8 @@ pub struct Written {
 
 /// What else the catalogue is to have.
 pub struct Extras<'a> {
-    /// The column `group`.
-    pub groups: Option<&'a Groups>,
+    /// Columns behind the usual ones.
+    pub columns: Columns<'a>,
     /// The ground searched, km², for crater statistics.
     pub area_km2: Option<f64>,
     /// A GeoPackage.
@@ -51,7 +51,7 @@ pub struct Extras<'a> {
 
 /// The files, open.
 struct Outputs<'a> {
-    groups: Option<&'a Groups>,
+    columns: Columns<'a>,
     csv: WholeFile,
     geojson: WholeFile,
     /// `.diam` and `.scc`.
@@ -62,8 +62,8 @@ struct Outputs<'a> {
 
 /// Lines of one task.
 #[derive(Default)]
-struct Lines {
-    impacts: Vec<Impact>,
+struct Lines<'a> {
+    impacts: Vec<(Impact, Cells<'a>)>,
     csv: Vec<u8>,
     geojson: Vec<u8>,
     counts: Vec<u8>,
@@ -91,15 +91,16 @@ impl<'a> Outputs<'a> {
             file.append(head.as_bytes())?;
             Ok(file)
         };
-        let group = if extras.groups.is_some() { ",group" } else { "" };
+        let names = extras.columns.names();
+        let header: Vec<&str> = CATALOGUE_HEADER.into_iter().chain(names.iter().map(|name| name.0)).collect();
         let counts = |area_km2| -> Result<_> {
             let diam = open(DIAM, &counts::diam_head(area_km2))?;
             Ok((diam, open(SCC, &counts::scc_head(area_km2))?))
         };
-        let gpkg = || GeoPackage::create(&out.join(GPKG), extras.groups.is_some());
+        let gpkg = || GeoPackage::create(&out.join(GPKG), &names);
         Ok(Self {
-            groups: extras.groups,
-            csv: open("catalogue.csv", &format!("{}{group}\n", CATALOGUE_HEADER.join(",")))?,
+            columns: extras.columns,
+            csv: open("catalogue.csv", &format!("{}\n", header.join(",")))?,
             geojson: open("catalogue.geojson", &geojson::head(georeferenced))?,
             counts: extras.area_km2.map(counts).transpose()?,
             gpkg: extras.gpkg.then(gpkg).transpose()?,
@@ -116,9 +117,9 @@ impl<'a> Outputs<'a> {
             }
         }
         for tasks in tasks.chunks(TASKS) {
-            let lines: Vec<Lines> = tasks
+            let lines: Vec<Lines<'_>> = tasks
                 .par_iter()
-                .map(|(scene, first_id, blobs)| Lines::of(scene, *first_id, blobs, self.groups))
+                .map(|(scene, first_id, blobs)| Lines::of(scene, *first_id, blobs, self.columns))
                 .collect::<Result<_>>()?;
             for lines in lines {
                 self.csv.append(&lines.csv)?;
@@ -128,9 +129,9 @@ impl<'a> Outputs<'a> {
                     scc.append(&lines.counts)?;
                 }
                 if let Some(gpkg) = &mut self.gpkg {
-                    gpkg.append(&lines.impacts, self.groups)?;
+                    gpkg.append(&lines.impacts)?;
                 }
-                lines.impacts.into_iter().for_each(|impact| keep_best(best, impact));
+                lines.impacts.into_iter().for_each(|(impact, _)| keep_best(best, impact));
             }
         }
         Ok(())
@@ -150,21 +151,17 @@ impl<'a> Outputs<'a> {
     }
 }
 
-impl Lines {
-    fn of(scene: &Scene<'_>, first_id: u64, blobs: &[Blob], groups: Option<&Groups>) -> Result<Self> {
+impl<'a> Lines<'a> {
+    fn of(scene: &Scene<'_>, first_id: u64, blobs: &[Blob], columns: Columns<'a>) -> Result<Self> {
         let mut lines = Self::default();
         let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
         for (id, blob) in (first_id..).zip(blobs) {
             let impact = impact(id, scene, blob);
-            // Without groups there is no column; with them, an impact without a place has an empty one.
-            let group = groups.map(|groups| groups.cell(id));
-            match group {
-                Some(group) => csv.serialize((&impact, group))?,
-                None => csv.serialize(&impact)?,
-            }
-            geojson::append(&mut lines.geojson, &impact, group)?;
+            let cells = columns.cells(id);
+            csv.serialize((&impact, cells))?;
+            geojson::append(&mut lines.geojson, &impact, cells)?;
             counts::append(&mut lines.counts, &impact)?;
-            lines.impacts.push(impact);
+            lines.impacts.push((impact, cells));
         }
         lines.csv = csv.into_inner()?;
         Ok(lines)

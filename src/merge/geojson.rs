@@ -10,7 +10,7 @@ use std::io::Write;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::groups::GroupCell;
+use super::columns::Cells;
 use crate::geo::MARS_URN;
 use crate::records::Impact;
 
@@ -31,8 +31,8 @@ struct Feature<'a> {
 struct Properties<'a> {
     #[serde(flatten)]
     impact: &'a Impact,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    group: Option<GroupCell>,
+    #[serde(flatten)]
+    cells: Cells<'a>,
 }
 
 #[derive(Serialize)]
@@ -49,15 +49,15 @@ pub fn head(georeferenced: bool) -> String {
     format!(r#"{{"type":"FeatureCollection","name":"catalogue",{crs}"features":["#)
 }
 
-/// Appends a feature, with `group` as the catalogue's column of that name, if it has one; the first one of all has the id 1 and no comma before it.
+/// Appends a feature; the first one of all has the id 1 and no comma before it.
 ///
 /// # Errors
 /// None is known: memory takes everything.
-pub fn append(text: &mut Vec<u8>, impact: &Impact, group: Option<GroupCell>) -> Result<()> {
+pub fn append(text: &mut Vec<u8>, impact: &Impact, cells: Cells<'_>) -> Result<()> {
     text.write_all(if impact.id == 1 { b"\n" } else { b",\n" })?;
     let place = impact.lon_deg.zip(impact.lat_deg);
     let geometry = place.map(|coordinates| Point { kind: "Point", coordinates });
-    let properties = Properties { impact, group };
+    let properties = Properties { impact, cells };
     serde_json::to_writer(text, &Feature { kind: "Feature", id: impact.id, geometry, properties })?;
     Ok(())
 }

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use rusqlite::types::Value;
 use rusqlite::{Connection, Statement, params};
 
-use super::groups::Groups;
+use super::columns::{Cell, Cells};
 use crate::geo::{MARS_CODE, MARS_NAME, MARS_RADIUS_M};
 use crate::records::Impact;
 use crate::table::Aside;
@@ -45,20 +46,24 @@ INSERT INTO gpkg_contents (table_name, data_type, identifier, description)
 /// The Earth is in every GeoPackage.
 const EARTH: &str = r#"GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]]"#;
 
+/// Columns that each one has.
+const COLUMNS: usize = 16;
+
 /// A GeoPackage that is being written.
 pub struct GeoPackage {
     database: Connection,
     aside: Aside,
+    columns: usize,
     /// West, south, east, north.
     extent: Option<[f64; 4]>,
 }
 
 impl GeoPackage {
-    /// A GeoPackage that will be called `path`, with a column `group` where impacts are `grouped`.
+    /// A GeoPackage that will be called `path`, with `more` columns behind the usual ones: name and type.
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn create(path: &Path, grouped: bool) -> Result<Self> {
+    pub fn create(path: &Path, more: &[(&str, &str)]) -> Result<Self> {
         let aside = Aside::new(path);
         let open = || -> Result<Connection> {
             if aside.file().exists() {
@@ -72,27 +77,25 @@ impl GeoPackage {
             let column = "INSERT INTO gpkg_geometry_columns VALUES ('catalogue', 'geom', 'POINT', ?, 0, 0)";
             database.execute(column, [MARS_CODE])?;
             database.execute("UPDATE gpkg_contents SET srs_id = ?", [MARS_CODE])?;
-            if grouped {
-                database.execute_batch("ALTER TABLE catalogue ADD COLUMN \"group\" INTEGER")?;
+            for (name, kind) in more {
+                database.execute_batch(&format!("ALTER TABLE catalogue ADD COLUMN \"{name}\" {kind}"))?;
             }
             Ok(database)
         };
         let database = open().with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { database, aside, extent: None })
+        Ok(Self { database, aside, columns: COLUMNS + more.len(), extent: None })
     }
 
-    /// Appends `impacts`, with their `groups` if the package was made for them.
+    /// Appends `impacts`, with the cells of the columns that the package was made with.
     ///
     /// # Errors
     /// If they cannot be written.
-    pub fn append(&mut self, impacts: &[Impact], groups: Option<&Groups>) -> Result<()> {
-        let places = vec!["?"; if groups.is_some() { 17 } else { 16 }].join(", ");
+    pub fn append(&mut self, impacts: &[(Impact, Cells<'_>)]) -> Result<()> {
+        let places = vec!["?"; self.columns].join(", ");
         let mut line = self.database.prepare(&format!("INSERT INTO catalogue VALUES ({places})"))?;
-        for impact in impacts {
+        for (impact, cells) in impacts {
             bind(&mut line, impact)?;
-            if let Some(groups) = groups {
-                line.raw_bind_parameter(17, groups.of(impact.id).map(|group| group as i64))?;
-            }
+            bind_more(&mut line, cells)?;
             line.raw_execute().with_context(|| format!("cannot write {}", self.aside.name().display()))?;
             if let Some((lon, lat)) = impact.lon_deg.zip(impact.lat_deg) {
                 let [west, south, east, north] = self.extent.unwrap_or([lon, lat, lon, lat]);
@@ -143,6 +146,18 @@ fn bind(line: &mut Statement<'_>, impact: &Impact) -> rusqlite::Result<()> {
     line.raw_bind_parameter(14, impact.col0_px as i64)?;
     line.raw_bind_parameter(15, impact.row1_px as i64)?;
     line.raw_bind_parameter(16, impact.col1_px as i64)
+}
+
+/// Gives the statement the cells of those columns that there are, in their order.
+fn bind_more(line: &mut Statement<'_>, cells: &Cells<'_>) -> rusqlite::Result<()> {
+    let group = cells.group.map(|Cell(group)| group.map(|group| group as i64).into());
+    let scene = cells.repeat_scene.map(|Cell(scene)| scene.map(str::to_owned).into());
+    let score = cells.change_score.map(|Cell(score)| score.into());
+    let cells: [Option<Value>; 3] = [group, scene, score];
+    for (at, cell) in (COLUMNS + 1..).zip(cells.into_iter().flatten()) {
+        line.raw_bind_parameter(at, cell)?;
+    }
+    Ok(())
 }
 
 /// A GeoPackage header without an envelope, then a point in well-known binary, all little-endian.

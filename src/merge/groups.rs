@@ -7,7 +7,6 @@
 
 use anyhow::Result;
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::blobs::{Scene, for_each_batch, impact};
 use crate::detect::components::Sets;
@@ -22,16 +21,7 @@ const DISTANCES_M: std::ops::RangeInclusive<f64> = 0.1..=1e6;
 #[derive(Debug)]
 pub struct Groups(Vec<u32>);
 
-/// What the column `group` has for an impact.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct GroupCell(Option<u64>);
-
 impl Groups {
-    /// The column of the impact `id`.
-    pub fn cell(&self, id: u64) -> GroupCell {
-        GroupCell(self.of(id))
-    }
-
     /// The group of the impact `id`; none where it has no place on Mars.
     pub fn of(&self, id: u64) -> Option<u64> {
         Some(u64::from(self.0[id as usize - 1])).filter(|group| *group > 0)

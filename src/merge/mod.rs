@@ -2,12 +2,15 @@
 
 mod blobs;
 mod catalogue;
+mod changes;
+mod columns;
 mod counts;
 mod done;
 mod geojson;
 mod gpkg;
 mod groups;
 mod index;
+mod maps;
 mod outputs;
 mod report;
 mod shards;
@@ -20,9 +23,13 @@ use anyhow::{Context, Result, bail};
 
 use blobs::Scene;
 use catalogue::Extras;
+use columns::Columns;
 use shards::{FoundShards, PublishedShard};
 
+pub use maps::MAPS;
+
 use crate::job::ranges;
+use crate::plan::SceneList;
 use crate::records::{Impact, SceneOutcome, ShardManifest};
 use crate::table::Aside;
 
@@ -33,6 +40,9 @@ pub struct MergeOptions {
     pub allow_partial: bool,
     /// Impacts nearer than this, m, get one number in the column `group`; without it there is no such column.
     pub group_m: Option<f64>,
+    /// A list of other scenes: those that cover an impact's place say how much it differs there, in the columns
+    /// `repeat_scene` and `change_score`.
+    pub repeat: Option<PathBuf>,
     /// Whether to write `catalogue.gpkg` too.
     pub gpkg: bool,
     /// A folder of `marscan speedup`, whose table and figure the report shows.
@@ -56,6 +66,10 @@ pub struct Merged {
     pub missing: Vec<usize>,
     /// Scenes that failed somewhere: name and why.
     pub failed: Vec<(String, String)>,
+    /// Maps of probabilities that were written.
+    pub maps: usize,
+    /// Scenes whose places, or with which places, could not be compared: name and why.
+    pub uncompared: Vec<(String, String)>,
 }
 
 /// What all shards did to one scene.
@@ -118,16 +132,18 @@ impl SceneSummary {
 
 /// Merges the published shards of `out` and writes `catalogue.csv`, `catalogue.geojson`, `scenes.csv` (the
 /// scenes that are done), `timing.csv`, `speedup.csv` and `report.html` there; of a georeferenced run
-/// `catalogue.diam` and `catalogue.scc` too, and `catalogue.gpkg` where it is asked for.
+/// `catalogue.diam` and `catalogue.scc` too, `catalogue.gpkg` where it is asked for, and a map of each scene in
+/// `probabilities/` where the shards have them.
 ///
-/// Memory does not grow with the impacts, but for 48 bytes each where they are grouped, and 72 bytes each of
-/// the fullest scene's.
+/// Memory does not grow with the impacts, but for 48 bytes each where they are grouped, 8 each where they are
+/// compared, and 72 each of the fullest scene's.
 ///
 /// # Errors
 /// If there is no shard, a file of one is damaged, shards of different runs are mixed, or some are missing
 /// and that is not allowed.
 pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
     options.group_m.map_or(Ok(()), groups::check)?;
+    let repeat = options.repeat.as_deref().map(SceneList::read).transpose()?;
     let compared = options.speedup.as_deref().map(report::Compared::load).transpose()?;
     let found = shards::find(out)?;
     if !found.missing.is_empty() && !options.allow_partial {
@@ -141,11 +157,13 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
     }
     let scenes = blobs::scenes(&found);
     let groups = options.group_m.map(|distance_m| groups::group(&scenes, distance_m)).transpose()?;
+    let changes = repeat.map(|list| changes::find(out, &found, &scenes, &list)).transpose()?;
     let extras = Extras {
-        groups: groups.as_ref(),
+        columns: Columns { groups: groups.as_ref(), changes: changes.as_ref() },
         area_km2: km2(scenes.iter().map(Scene::valid_m2)),
         gpkg: options.gpkg,
     };
+    let maps = maps::write(out, &scenes)?;
     let written = catalogue::write(out, &scenes, &extras)?;
     let timing = outputs::timing(out, &found.shards)?;
     publish(out, written.files.into_iter().chain([timing]))?;
@@ -158,6 +176,8 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
         scenes: summaries,
         stage_seconds: stage_seconds(&found.shards),
         failed: failed(&found.shards),
+        maps,
+        uncompared: changes.map_or_else(Vec::new, |changes| changes.refused),
         missing: found.missing.clone(),
         manifests: manifests(found),
     };

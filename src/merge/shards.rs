@@ -9,8 +9,8 @@ use rayon::prelude::*;
 
 use super::index::{SceneTable, Span, scene_table, timing_table, verified};
 use crate::records::ShardManifest;
-use crate::scan::{read_manifest, shards_folder};
-use crate::table::{BLOB_HEADER, SEAM_HEADER, TIMING_HEADER};
+use crate::scan::{PART_TABLE, read_manifest, shards_folder};
+use crate::table::{BLOB_HEADER, PART_HEADER, SEAM_HEADER, TIMING_HEADER};
 
 /// A published shard.
 pub struct PublishedShard {
@@ -22,6 +22,8 @@ pub struct PublishedShard {
     pub blobs: SceneTable,
     /// Its `seams.csv`.
     pub seams: SceneTable,
+    /// Its `probabilities.csv`, where it has one.
+    pub parts: Option<SceneTable>,
     /// The lines of its `timing.csv`.
     pub timing: Span,
     /// Seconds of each stage.
@@ -98,14 +100,16 @@ fn open(folder: PathBuf, index: usize, count: usize) -> Result<PublishedShard> {
     };
     let blobs = table("impacts.csv", &BLOB_HEADER)?;
     let seams = table("seams.csv", &SEAM_HEADER)?;
+    let has_parts = manifest.files.iter().any(|file| file.0 == PART_TABLE);
+    let parts = has_parts.then(|| table(PART_TABLE, &PART_HEADER)).transpose()?;
     let timing = folder.join("timing.csv");
     let (timing, stage_seconds) =
         verified(&timing, hash("timing.csv")?, |file| timing_table(file, &TIMING_HEADER))?;
-    let read = ["impacts.csv", "seams.csv", "timing.csv"];
+    let read = ["impacts.csv", "seams.csv", "timing.csv", PART_TABLE];
     for (name, hash) in manifest.files.iter().filter(|file| !read.contains(&file.0.as_str())) {
         verified(&folder.join(name), hash, |_| Ok(()))?;
     }
-    Ok(PublishedShard { folder, manifest, blobs, seams, timing, stage_seconds })
+    Ok(PublishedShard { folder, manifest, blobs, seams, parts, timing, stage_seconds })
 }
 
 fn same_run(first: &PublishedShard, other: &PublishedShard) -> Result<()> {

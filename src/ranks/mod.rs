@@ -84,16 +84,19 @@ impl World {
     }
 
     /// Replaces `values` by their sums over the ranks, the same bits on each; all have the same length.
-    pub fn sum_f32(&self, values: &mut [f32]) {
+    pub fn sum_f64(&self, values: &mut [f64]) {
         if let Some(peers) = &self.peers {
             peers.sum(values);
         }
     }
 
-    /// Replaces `values` by their sums over the ranks, the same bits on each; all have the same length.
-    pub fn sum_f64(&self, values: &mut [f64]) {
-        if let Some(peers) = &self.peers {
-            peers.sum(values);
+    /// The sums over the ranks, the same bits on each, of `count` values that come in pieces, the last values
+    /// first, cut the same on every rank: a piece is added up while the next ones are being found, whatever
+    /// other calls are made meanwhile. For one thread at a time.
+    pub fn sum_pieces(&self, count: usize, pieces: &mut dyn Iterator<Item = Vec<f32>>) -> Vec<f32> {
+        match &self.peers {
+            Some(peers) => peers.sum_pieces(count, pieces),
+            None => joined(pieces),
         }
     }
 
@@ -138,6 +141,13 @@ impl World {
         let wrong_usage = why.chain().any(<dyn std::error::Error>::is::<WrongUsage>);
         Peers::end_all(if wrong_usage { 2 } else { 1 });
     }
+}
+
+/// The values that came in pieces, the last ones first.
+pub fn joined(pieces: &mut dyn Iterator<Item = Vec<f32>>) -> Vec<f32> {
+    let mut pieces: Vec<Vec<f32>> = pieces.collect();
+    pieces.reverse();
+    pieces.concat()
 }
 
 /// Sees to it that all ranks end when one is gone; `None`, and says so, where that cannot be.
@@ -221,8 +231,10 @@ mod tests {
     fn of_one_rank_sums_are_what_they_were_and_its_errors_come_back() {
         let mut values = [1.5, -2.0];
         let world = World { peers: None, rank: 0, hosts: vec!["here".into()] };
-        world.sum_f32(&mut values);
+        world.sum_f64(&mut values);
         assert_eq!((values, world.size(), world.local_rank()), ([1.5, -2.0], 1, 0));
+        let pieces = [vec![3.0], vec![1.0, 2.0]];
+        assert_eq!(world.sum_pieces(3, &mut pieces.into_iter()), [1.0, 2.0, 3.0]);
         assert!(world.agree(true) && !world.agree(false));
         world.end_all(&Error::msg("why"), |line| panic!("{line}"));
     }

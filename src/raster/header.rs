@@ -38,6 +38,8 @@ pub struct SceneHeader {
     pub white_is_zero: bool,
     /// `GDAL_NODATA`: stored samples of this value are no data; 0 always is.
     pub nodata: Option<f64>,
+    /// The tags that say how pixels lie on Mars, as they are.
+    pub geo_tags: GeoTags,
     /// How pixels lie on Mars.
     pub georef: Option<GeoRef>,
     /// Why there is no `georef`, where the file has tags for one.
@@ -104,7 +106,8 @@ impl SceneHeader {
             (ifd.integer(278, rows)?.min(rows), cols)
         };
         ensure!(chunk_rows > 0 && chunk_cols > 0, "its chunks have {chunk_rows} rows, {chunk_cols} columns");
-        let (georef, georef_trouble) = match GeoRef::from_tags(&geo_tags(&ifd)?) {
+        let geo_tags = geo_tags(&ifd)?;
+        let (georef, georef_trouble) = match GeoRef::from_tags(&geo_tags) {
             Ok(georef) => (georef, None),
             Err(why) => (None, Some(format!("{why:#}"))),
         };
@@ -122,6 +125,7 @@ impl SceneHeader {
             big_tiff: ifd.big_tiff,
             white_is_zero,
             nodata,
+            geo_tags,
             georef,
             georef_trouble,
             chunks: Vec::new(),
@@ -253,5 +257,6 @@ fn geo_tags(ifd: &Ifd) -> Result<GeoTags> {
         transformation: ifd.doubles(34264)?,
         directory: ifd.integers(34735)?,
         doubles: ifd.doubles(34736)?,
+        names: ifd.text(34737)?.unwrap_or_default(),
     })
 }

@@ -1,11 +1,13 @@
 //! Scenes as files: a header checked once, then rows on demand.
 
 mod bus;
+mod directory;
 pub mod header;
 mod ifd;
 mod mapped;
 mod samples;
 mod source;
+pub mod tiles;
 pub mod writer;
 
 use std::borrow::Cow;

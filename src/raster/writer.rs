@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::directory::{self, Values, geo_values};
 use crate::geo::GeoTags;
 
 const ROWS_PER_STRIP: u64 = 64;
@@ -46,11 +47,8 @@ impl StripWriter {
             tags,
         };
         let directory = DATA_AT + (rows * cols).next_multiple_of(8);
-        let header: Vec<u8> = if big {
-            [&b"II\x2b\0\x08\0\0\0"[..], &directory.to_le_bytes()].concat()
-        } else {
-            [&b"II\x2a\0"[..], &(directory as u32).to_le_bytes(), &[0; 8]].concat()
-        };
+        let mut header = directory::header(directory, big);
+        header.resize(DATA_AT as usize, 0);
         writer.out.write_all(&header)?;
         Ok(writer)
     }
@@ -86,7 +84,7 @@ impl StripWriter {
         written().with_context(|| format!("cannot write {}", self.path.display()))
     }
 
-    /// The directory's bytes, tags in order, with their longer values behind it.
+    /// The directory's bytes.
     fn directory(&self, at: u64) -> Vec<u8> {
         let strips = self.rows.div_ceil(ROWS_PER_STRIP);
         let offsets = (0..strips).map(|k| DATA_AT + k * ROWS_PER_STRIP * self.cols);
@@ -102,38 +100,8 @@ impl StripWriter {
             (278, Values::Integers(vec![ROWS_PER_STRIP])),
             (279, Values::Integers(lengths.collect())),
         ];
-        if let Some(geo) = &self.tags {
-            tags.push((33550, Values::Doubles(geo.pixel_scale.clone())));
-            tags.push((33922, Values::Doubles(geo.tiepoints.clone())));
-            tags.push((34735, Values::Shorts(geo.directory.iter().map(|&v| v as u16).collect())));
-            tags.push((34736, Values::Doubles(geo.doubles.clone())));
-            tags.push((42113, Values::Text("0".into())));
-        }
-        let (inline, entry) = if self.big { (8, 20) } else { (4, 12) };
-        let mut head = if self.big {
-            (tags.len() as u64).to_le_bytes().to_vec()
-        } else {
-            (tags.len() as u16).to_le_bytes().to_vec()
-        };
-        let behind = at + (head.len() + tags.len() * entry + inline) as u64;
-        let mut tail = Vec::new();
-        for (tag, values) in tags {
-            let (kind, count, mut bytes) = values.encoded(self.big);
-            head.extend(tag.to_le_bytes());
-            head.extend(kind.to_le_bytes());
-            head.extend(&(count as u64).to_le_bytes()[..inline]);
-            if bytes.len() <= inline {
-                bytes.resize(inline, 0);
-                head.extend(bytes);
-            } else {
-                head.extend(&(behind + tail.len() as u64).to_le_bytes()[..inline]);
-                tail.extend(bytes);
-                tail.resize(tail.len().next_multiple_of(8), 0);
-            }
-        }
-        head.resize(head.len() + inline, 0);
-        head.extend(tail);
-        head
+        tags.extend(self.tags.as_ref().map(geo_values).into_iter().flatten());
+        directory::directory(tags, at, self.big, false)
     }
 }
 
@@ -141,25 +109,5 @@ impl Drop for StripWriter {
     fn drop(&mut self) {
         // After `finish` there is nothing under this name.
         let _ = fs::remove_file(&self.aside);
-    }
-}
-
-enum Values {
-    Integers(Vec<u64>),
-    Shorts(Vec<u16>),
-    Doubles(Vec<f64>),
-    Text(String),
-}
-
-impl Values {
-    /// TIFF type, count and bytes.
-    fn encoded(self, big: bool) -> (u16, usize, Vec<u8>) {
-        match self {
-            Self::Integers(v) if big => (16, v.len(), v.iter().flat_map(|v| v.to_le_bytes()).collect()),
-            Self::Integers(v) => (4, v.len(), v.iter().flat_map(|v| (*v as u32).to_le_bytes()).collect()),
-            Self::Shorts(v) => (3, v.len(), v.iter().flat_map(|v| v.to_le_bytes()).collect()),
-            Self::Doubles(v) => (12, v.len(), v.iter().flat_map(|v| v.to_le_bytes()).collect()),
-            Self::Text(text) => (2, text.len() + 1, [text.as_bytes(), &[0]].concat()),
-        }
     }
 }

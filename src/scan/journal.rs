@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::parts::Parts;
 use super::{ScanJob, shard_folder};
 use crate::detect::components::LabelledBand;
 use crate::fault::Stopped;
@@ -36,6 +37,8 @@ pub struct BandRecord {
     pub computed_px: u64,
     /// Against its mask, where that was looked at.
     pub pixel_error: Option<PixelError>,
+    /// blake3 of its packed probabilities, where they are kept.
+    pub packed: Option<String>,
     /// What it holds.
     pub found: LabelledBand,
     /// What it took.
@@ -109,6 +112,11 @@ impl Journal {
             .with_context(|| format!("cannot keep a finished band in {}", self.path.display()))
     }
 
+    /// Where the finished bands' probabilities are kept.
+    pub fn parts(&self) -> Parts {
+        Parts::new(self.path.with_extension("probabilities"))
+    }
+
     /// An empty folder of this task alone, to write the shard in.
     ///
     /// # Errors
@@ -124,11 +132,12 @@ impl Journal {
         Ok(aside)
     }
 
-    /// Removes the file: the shard is published.
+    /// Removes the file, and what is kept beside it: the shard is published.
     ///
     /// # Errors
-    /// If it cannot be removed.
+    /// If they cannot be removed.
     pub fn remove(self) -> Result<()> {
+        self.parts().remove()?;
         match fs::remove_file(&self.path) {
             // The task that this one waited for has removed it.
             Err(why) if why.kind() == ErrorKind::NotFound => Ok(()),
@@ -145,7 +154,7 @@ impl Journal {
 
 /// What the bands of a run depend on: other runs keep theirs elsewhere.
 fn run_digest(job: &ScanJob) -> Result<String> {
-    let depends = serde_json::to_vec(&(job.ids(), job.masks))?;
+    let depends = serde_json::to_vec(&(job.ids(), job.masks, job.probabilities))?;
     Ok(blake3::hash(&depends).to_hex()[..16].to_owned())
 }
 

@@ -6,6 +6,7 @@
 mod infer;
 mod journal;
 mod manifest;
+mod parts;
 mod pipeline;
 mod publish;
 mod visit;
@@ -24,6 +25,7 @@ use crate::records::{RunIds, Shard, ShardManifest};
 use crate::timing::{PeakMemory, ShardClock, host_name};
 
 pub use manifest::{read as read_manifest, write as write_manifest};
+pub use parts::{PART_TABLE, PARTS};
 pub use pipeline::level;
 pub use publish::shard_folder;
 pub use visit::{BandView, visit_scene};
@@ -48,6 +50,8 @@ pub struct ScanJob {
     pub stop: StopRequest,
     /// Whether every pixel is held against the list's masks.
     pub masks: bool,
+    /// Whether the probabilities of every pixel are published too, for a map.
+    pub probabilities: bool,
     /// The command line, for the manifest.
     pub command: Vec<String>,
     /// Scheduler variables, for the manifest.
@@ -125,7 +129,8 @@ impl ScanJob {
     /// Whether shard `index` is finished already.
     ///
     /// # Errors
-    /// [`WrongUsage`] if it is, with other scenes, settings, weights or version.
+    /// [`WrongUsage`] if it is, with other scenes, settings, weights or version, or without the probabilities that
+    /// are wanted.
     pub fn finished(&self, index: usize) -> Result<Option<ShardManifest>> {
         let folder = shard_folder(&self.out, index, self.shards);
         if !folder.exists() {
@@ -148,6 +153,13 @@ impl ScanJob {
                 ))
                 .into());
             }
+        }
+        if self.probabilities && manifest.files.iter().all(|(name, _)| name != PARTS) {
+            return Err(WrongUsage(format!(
+                "{} was made without --probabilities: choose another --out, or remove that folder",
+                folder.display()
+            ))
+            .into());
         }
         Ok(Some(manifest))
     }

@@ -48,6 +48,8 @@ pub struct SceneFindings {
     pub failed: Option<String>,
     /// From its header.
     pub georef: Option<GeoRef>,
+    /// Its bands' packed probabilities, and their blake3.
+    pub parts: Vec<(Band, String)>,
     /// The file, for a last look before publishing.
     pub file: Option<Arc<MappedScene>>,
 }
@@ -139,6 +141,11 @@ pub fn run(
 fn take_kept(work: Work, shard: &Shard, journal: &mut Journal) -> (Findings, Vec<Band>) {
     let mut kept: BTreeMap<Band, BandRecord> =
         std::mem::take(&mut journal.kept).into_iter().map(|record| (record.band, record)).collect();
+    let parts = journal.parts();
+    let kept_whole = |record: &BandRecord| {
+        let hash = record.packed.as_ref();
+        !work.job.probabilities || hash.is_some_and(|hash| parts.read(record.band, hash).is_ok())
+    };
     let (mut findings, mut left) = (Findings::default(), Vec::new());
     let mut opened: Option<(usize, Option<Arc<MappedScene>>)> = None;
     for &band in &shard.bands {
@@ -152,7 +159,7 @@ fn take_kept(work: Work, shard: &Shard, journal: &mut Journal) -> (Findings, Vec
         match opened
             .as_ref()
             .and_then(|(_, scene)| scene.clone())
-            .filter(|scene| scene.stamp() == record.file)
+            .filter(|scene| scene.stamp() == record.file && kept_whole(&record))
         {
             Some(scene) => findings.take(&scene, record),
             None => left.push(band),
@@ -168,7 +175,7 @@ fn take_kept(work: Work, shard: &Shard, journal: &mut Journal) -> (Findings, Vec
 impl Findings {
     /// Takes in a finished band of `scene`.
     fn take(&mut self, scene: &Arc<MappedScene>, record: BandRecord) {
-        let BandRecord { band, valid_px, computed_px, pixel_error, found, stages, .. } = record;
+        let BandRecord { band, valid_px, computed_px, pixel_error, packed, found, stages, .. } = record;
         let cols = scene.header().cols;
         let of_scene = self.begin(band, cols);
         of_scene.valid_px += valid_px;
@@ -183,6 +190,7 @@ impl Findings {
             *sum = sum.plus(&error);
         }
         of_scene.file = Some(Arc::clone(scene));
+        of_scene.parts.extend(packed.map(|hash| (band, hash)));
         of_scene.bands.push(found);
         self.clocks.push((band.scene, band.row0, stages));
     }
@@ -308,9 +316,16 @@ fn label(
     for Inferred { band, mut clock, content } in bands {
         clock.stage("wait", 0, 0, 0);
         let record = &work.job.scenes.records[band.scene];
-        let content = content.and_then(|(read, answer)| measure(work.job, band, &mut clock, &read, &answer));
+        let content = content.and_then(|(read, answer)| {
+            let (scene, finished) = measure(work.job, band, &mut clock, &read, &answer)?;
+            Ok((scene, finished, answer.probabilities))
+        });
         match content.with_context(|| format!("rows {} to {}", band.row0, band.row1)) {
-            Ok((scene, mut finished)) => {
+            Ok((scene, mut finished, probabilities)) => {
+                if work.job.probabilities {
+                    finished.packed = Some(journal.parts().keep(band, &probabilities)?);
+                    clock.stage("write", 0, 0, 0);
+                }
                 finished.stages = clock.stages;
                 journal.keep(finished.clone())?;
                 findings.take(&scene, finished);
@@ -353,6 +368,7 @@ fn measure(
         valid_px: read.valid_px,
         computed_px: answer.computed_px,
         pixel_error,
+        packed: None,
         found,
         stages: Vec::new(),
     };

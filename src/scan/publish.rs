@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 
 use super::journal::Journal;
 use super::pipeline::{Findings, SceneFindings, Work};
-use super::{ScanJob, ShardSummary, manifest, shards_folder};
+use super::{PART_TABLE, PARTS, ScanJob, ShardSummary, manifest, shards_folder};
 use crate::detect::stitch::stitch;
 use crate::records::{BlobRow, SceneOutcome, SeamRow, Shard, ShardManifest, TimingRow};
-use crate::table::{BLOB_HEADER, SEAM_HEADER, TIMING_HEADER, csv_bytes, write_whole};
+use crate::table::{BLOB_HEADER, PART_HEADER, SEAM_HEADER, TIMING_HEADER, csv_bytes, write_whole};
 use crate::timing::{BandClock, unix_seconds};
 
 /// The machine and what the network ran on.
@@ -50,6 +50,11 @@ pub fn publish(
         files.write("impacts.csv", &csv_bytes(&BLOB_HEADER, &blobs)?)?;
         files.write("seams.csv", &csv_bytes(&SEAM_HEADER, &seams)?)?;
         files.write("settings.toml", toml::to_string(&job.settings)?.as_bytes())?;
+        if job.probabilities {
+            let (hash, parts) = journal.parts().publish(&aside, job, &found)?;
+            files.written.push((PARTS.to_owned(), hash));
+            files.write(PART_TABLE, &csv_bytes(&PART_HEADER, &parts)?)?;
+        }
         clock.stage("write", 0, 0, 0);
         let timing = timing(job, shard, &found, &clock, place);
         files.write("timing.csv", &csv_bytes(&TIMING_HEADER, &timing)?)?;
@@ -191,6 +196,7 @@ fn describe(
             computed_px: scene.computed_px,
             failed: scene.failed,
             georef: scene.georef,
+            geo_tags: scene.file.filter(|_| job.probabilities).map(|file| file.header().geo_tags.clone()),
             pixel_error: scene.pixel_error,
         }
     };

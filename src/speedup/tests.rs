@@ -44,6 +44,7 @@ fn scan(folder: &Path, list: &str, pixels: u64, intervals: &[(f64, f64)]) {
             computed_px: 1,
             failed: None,
             georef: None,
+            geo_tags: None,
             pixel_error: None,
         };
         let mut manifest = ShardManifest {

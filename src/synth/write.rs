@@ -102,8 +102,8 @@ fn geo_tags() -> GeoTags {
     GeoTags {
         pixel_scale: vec![METRES_PER_PX, METRES_PER_PX, 0.0],
         tiepoints: vec![0.0, 0.0, 0.0, 0.0, metres(8.5), 0.0],
-        transformation: Vec::new(),
         directory: keys.concat(),
         doubles: vec![RADIUS_M, 0.0, 18.0],
+        ..GeoTags::default()
     }
 }

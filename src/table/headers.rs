@@ -18,6 +18,9 @@ pub const BLOB_HEADER: [&str; 11] = [
 /// A shard's `seams.csv`: [`crate::records::SeamRow`].
 pub const SEAM_HEADER: [&str; 5] = ["scene", "row_px", "col0_px", "col1_px", "seam"];
 
+/// A shard's `probabilities.csv`: [`crate::records::PartRow`].
+pub const PART_HEADER: [&str; 5] = ["scene", "row0_px", "row1_px", "start", "bytes"];
+
 /// `timing.csv`: [`crate::records::TimingRow`].
 pub const TIMING_HEADER: [&str; 11] =
     ["shard", "scene", "band", "stage", "start_s", "seconds", "bytes", "pixels", "windows", "host", "device"];

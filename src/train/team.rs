@@ -8,7 +8,7 @@ use crate::fault::WrongUsage;
 use crate::job::StopRequest;
 use crate::ranks::World;
 use crate::unet::device::Chosen;
-use crate::unet::replica::Sums;
+use crate::unet::replica::{Beyond, Sums};
 
 /// A replica of the network on each of `devices`, on every rank of `world`: each has its share of the batch.
 #[derive(Clone, Copy, Debug)]
@@ -68,9 +68,10 @@ impl Sums for Team<'_> {
         self.world.sum_f64(values);
         Ok(())
     }
+}
 
-    fn add_gradient(&self, values: &mut [f32]) -> Result<()> {
-        self.world.sum_f32(values);
-        Ok(())
+impl Beyond for Team<'_> {
+    fn add_gradient(&self, parameters: usize, pieces: &mut dyn Iterator<Item = Vec<f32>>) -> Vec<f32> {
+        self.world.sum_pieces(parameters, pieces)
     }
 }

@@ -4,6 +4,8 @@
 //! convolution with the pooling or doubling before it is a graph of its own, and the batch norm, ELU and dropout
 //! between them are written out, forth and back.
 
+use std::sync::mpsc::Sender;
+
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::module::conv2d;
 use burn::tensor::{Device, FloatDType, Tensor};
@@ -205,18 +207,17 @@ impl Replica for BurnReplica {
         })
     }
 
-    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums) -> Result<Vec<f32>> {
+    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums, found: &Sender<Vec<f32>>) -> Result<()> {
         let Head { weight, bias, logits } = self.head.take().context("backward without forward")?;
         guarded(|| {
             let slopes = on(&self.device, slopes.to_vec(), logits.dims());
             let mut gradients = (logits * slopes.autodiff()).sum().backward();
             let lost = || anyhow!("a parameter has no gradient");
-            let head = [
+            let mut head = vec![
                 floats(weight.grad_remove(&mut gradients).ok_or_else(lost)?)?,
                 floats(bias.grad_remove(&mut gradients).ok_or_else(lost)?)?,
             ];
             let mut back: Vec<Option<Tensor<4>>> = vec![None; self.parts.len()];
-            let mut own: Vec<Vec<f32>> = Vec::new();
             for k in (0..self.parts.len()).rev() {
                 collect(&self.parts[..=k], &mut gradients, &mut back);
                 let slope = back[k].take().ok_or_else(lost)?;
@@ -226,11 +227,10 @@ impl Replica for BurnReplica {
                 let weight = floats(part.weight.grad_remove(&mut gradients).ok_or_else(lost)?)?;
                 let norm: Vec<f32> = norm.into_iter().map(|v| v as f32).collect();
                 // Batch norm takes the convolution's bias away again.
-                own.push([weight, vec![0.0; norm.len() / 2], norm].concat());
+                let own = [vec![weight, vec![0.0; norm.len() / 2], norm], std::mem::take(&mut head)];
+                found.send(own.concat().concat())?;
             }
-            own.reverse();
-            own.extend(head);
-            Ok(own.concat())
+            Ok(())
         })
     }
 

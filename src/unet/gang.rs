@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 
-use super::replica::Sums;
+use super::replica::{Beyond, Sums};
 
 /// The replicas of a step.
 pub struct Gang<'a> {
     count: usize,
     /// Sums over what this process is one part of.
-    beyond: &'a dyn Sums,
+    beyond: &'a dyn Beyond,
     round: Mutex<Round>,
     changed: Condvar,
 }
@@ -36,7 +36,7 @@ pub struct Member<'a> {
 
 impl<'a> Gang<'a> {
     /// A gang of `count` replicas, part of what `beyond` adds up.
-    pub fn new(count: usize, beyond: &'a dyn Sums) -> Self {
+    pub fn new(count: usize, beyond: &'a dyn Beyond) -> Self {
         let round = Round { parts: vec![None; count], ..Round::default() };
         Self { count, beyond, round: Mutex::new(round), changed: Condvar::new() }
     }

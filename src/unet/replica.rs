@@ -1,8 +1,11 @@
 //! One device's share of a training step, and what the devices tell each other on the way.
 
+use std::sync::mpsc::Sender;
+
 use anyhow::Result;
 
 use super::trainer::CropBatch;
+use crate::ranks::joined;
 
 /// Adds up over all replicas of a step; every one of them gets the sums.
 pub trait Sums: Sync {
@@ -11,17 +14,13 @@ pub trait Sums: Sync {
     /// # Errors
     /// If another replica failed.
     fn add(&self, values: &mut [f64]) -> Result<()>;
+}
 
-    /// The same for a gradient.
-    ///
-    /// # Errors
-    /// If another replica failed.
-    fn add_gradient(&self, values: &mut [f32]) -> Result<()> {
-        let mut exact: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
-        self.add(&mut exact)?;
-        values.iter_mut().zip(exact).for_each(|(v, sum)| *v = sum as f32);
-        Ok(())
-    }
+/// Adds up over the processes of a step, of which this one is a part.
+pub trait Beyond: Sums {
+    /// The sums of a gradient of `parameters` values over the processes, while it is being found: it comes in
+    /// pieces, the last values first, cut the same on every process.
+    fn add_gradient(&self, parameters: usize, pieces: &mut dyn Iterator<Item = Vec<f32>>) -> Vec<f32>;
 }
 
 /// Where there is one replica only, or each keeps to its own statistics.
@@ -32,9 +31,11 @@ impl Sums for Alone {
     fn add(&self, _: &mut [f64]) -> Result<()> {
         Ok(())
     }
+}
 
-    fn add_gradient(&self, _: &mut [f32]) -> Result<()> {
-        Ok(())
+impl Beyond for Alone {
+    fn add_gradient(&self, _: usize, pieces: &mut dyn Iterator<Item = Vec<f32>>) -> Vec<f32> {
+        joined(pieces)
     }
 }
 
@@ -62,12 +63,13 @@ pub trait Replica: Send {
         sums: &dyn Sums,
     ) -> Result<Vec<f32>>;
 
-    /// This share's part of the loss's gradient, in the order of the parameters, from the loss's slopes over the
-    /// logits of the last [`Self::forward`]. A convolution's bias has none: batch norm takes it away again.
+    /// Sends this share's part of the loss's gradient to `found`, from the loss's slopes over the logits of the
+    /// last [`Self::forward`]: a unit's parameters as soon as they are known, from the last unit, with the head,
+    /// to the first. A convolution's bias has none: batch norm takes it away again.
     ///
     /// # Errors
     /// If the device is lost, or another replica failed.
-    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums) -> Result<Vec<f32>>;
+    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums, found: &Sender<Vec<f32>>) -> Result<()>;
 
     /// Mean and variance of each unit's batch norm over the last batch, in the order of
     /// [`super::layout::statistics`].

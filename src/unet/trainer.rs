@@ -2,6 +2,7 @@
 //!
 //! The parameters live outside, so that the optimiser is plain arithmetic, the same for every replica.
 
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
@@ -12,7 +13,7 @@ use super::device::Chosen;
 use super::direct::DirectReplica;
 use super::gang::{Gang, Member};
 use super::loss::Loss;
-use super::replica::{Alone, Place, Replica, Sums};
+use super::replica::{Alone, Beyond, Place, Replica, Sums};
 use crate::config::{NetworkSettings, Precision};
 use crate::fault::WrongUsage;
 
@@ -169,22 +170,24 @@ impl Trainer {
         values: &[f32],
         crops: &CropBatch,
         place: Place,
-        beyond: &dyn Sums,
+        beyond: &dyn Beyond,
     ) -> Result<StepOutcome> {
         let (count, replicas) = (crops.count(), self.replicas.len());
         ensure!(count >= replicas, "a batch of {count} crops for {replicas} replicas: raise [train] batch");
         let gang = Gang::new(replicas, beyond);
         let (regime, scale) = (self.regime, self.scale.factor);
-        let shares: Vec<Result<Share>> = std::thread::scope(|scope| {
+        let (senders, pieces): (Vec<_>, Vec<_>) = (0..replicas).map(|_| channel()).unzip();
+        let (shares, gradient, waited) = std::thread::scope(|scope| {
+            let gradient = scope.spawn(|| beyond.add_gradient(values.len(), &mut added(pieces)));
             let mut threads = Vec::new();
             let mut shares = Vec::new();
-            for (k, replica) in self.replicas.iter_mut().enumerate() {
+            for (k, (replica, found)) in self.replicas.iter_mut().zip(senders).enumerate() {
                 let range = k * count / replicas..(k + 1) * count / replicas;
                 let member = gang.member(k);
                 let place = Place { first_crop: place.first_crop + range.start as u64, ..place };
                 let run = move || {
                     let mine = crops.part(range);
-                    share(replica.as_mut(), (regime, scale), values, &mine, place, member)
+                    share(replica.as_mut(), (regime, scale), values, &mine, place, (member, found))
                 };
                 if replicas == 1 {
                     shares.push(run());
@@ -194,16 +197,13 @@ impl Trainer {
             }
             let failed = |_| Err(anyhow!("a replica's thread failed"));
             shares.extend(threads.into_iter().map(|thread| thread.join().unwrap_or_else(failed)));
-            shares
+            let began = Instant::now();
+            (shares, gradient.join(), began.elapsed().as_secs_f64())
         });
-        let mut shares = shares.into_iter().collect::<Result<Vec<_>>>()?.into_iter();
-        let mut first = shares.next().ok_or_else(|| anyhow!("no device to train on"))?;
-        for share in shares {
-            first.gradient.iter_mut().zip(share.gradient).for_each(|(sum, v)| *sum += v);
-        }
-        let began = Instant::now();
-        beyond.add_gradient(&mut first.gradient)?;
-        first.seconds.communicate = gang.spent_s() + began.elapsed().as_secs_f64();
+        let shares = shares.into_iter().collect::<Result<Vec<Share>>>()?;
+        let mut first = shares.into_iter().next().ok_or_else(|| anyhow!("no device to train on"))?;
+        let mut gradient = gradient.map_err(|_| anyhow!("the thread that adds gradients up failed"))?;
+        first.seconds.communicate = gang.spent_s() + waited;
         ensure!(
             first.loss.is_finite(),
             "the loss is {}: lower [train] learning_rate, or look for a broken crop",
@@ -212,8 +212,8 @@ impl Trainer {
         for (kept, seen) in self.statistics.iter_mut().zip(self.replicas[0].seen()) {
             *kept += STATISTICS_MOMENTUM * (seen - *kept);
         }
-        let usable = self.scale.undo(&mut first.gradient, regime.precision);
-        let gradient = usable.then_some(first.gradient);
+        let usable = self.scale.undo(&mut gradient, regime.precision);
+        let gradient = usable.then_some(gradient);
         Ok(StepOutcome { loss: first.loss as f32, gradient, seconds: first.seconds })
     }
 }
@@ -221,8 +221,19 @@ impl Trainer {
 /// What one replica found.
 struct Share {
     loss: f64,
-    gradient: Vec<f32>,
     seconds: StepSeconds,
+}
+
+/// The replicas' pieces, added in the order of their numbers; ends where one of them does.
+fn added(replicas: Vec<Receiver<Vec<f32>>>) -> impl Iterator<Item = Vec<f32>> {
+    std::iter::from_fn(move || {
+        let (first, others) = replicas.split_first()?;
+        let mut sums = first.recv().ok()?;
+        for other in others {
+            sums.iter_mut().zip(other.recv().ok()?).for_each(|(sum, v)| *sum += v);
+        }
+        Some(sums)
+    })
 }
 
 fn share(
@@ -231,7 +242,7 @@ fn share(
     values: &[f32],
     mine: &CropBatch,
     place: Place,
-    member: Member<'_>,
+    (member, found): (Member<'_>, Sender<Vec<f32>>),
 ) -> Result<Share> {
     let normalised: &dyn Sums = if regime.local_statistics { &Alone } else { &member };
     let began = Instant::now();
@@ -244,10 +255,10 @@ fn share(
     }
     // Of work alone: waiting for the others is told apart.
     let (forward, waited) = (began.elapsed().as_secs_f64(), member.spent_s());
-    let gradient = replica.backward(&slopes, normalised)?;
+    replica.backward(&slopes, normalised, &found)?;
     let backward = began.elapsed().as_secs_f64() - forward - (member.spent_s() - waited);
     let forward = forward - waited;
     member.done();
     let seconds = StepSeconds { forward, backward, communicate: 0.0 };
-    Ok(Share { loss: regime.loss.value(sums), gradient, seconds })
+    Ok(Share { loss: regime.loss.value(sums), seconds })
 }

@@ -85,7 +85,6 @@ fn a_hirise_labels_own_figures_come_out() {
         pixel_scale: vec![scale, scale, 0.0],
         // The projection's origin lies at the centre of this pixel; PDS counts from 1.
         tiepoints: vec![sample - 0.5, line - 0.5, 0.0, 0.0, 0.0, 0.0],
-        transformation: Vec::new(),
         directory: [
             [1, 1, 0, 6],
             [1024, 0, 1, 1],
@@ -97,6 +96,7 @@ fn a_hirise_labels_own_figures_come_out() {
         ]
         .concat(),
         doubles: vec![radius_m, lat_ts, get("CENTER_LONGITUDE")],
+        ..GeoTags::default()
     };
     let georef = GeoRef::from_tags(&tags).unwrap().unwrap();
     let (rows, cols) = (get("LINES"), get("LINE_SAMPLES"));

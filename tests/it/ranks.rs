@@ -61,11 +61,20 @@ fn a_rank_that_sums() {
         |line| println!("{line}"),
         |world| {
             let (rank, size) = (world.rank(), world.size());
-            // More than two buckets, and no multiple of one.
+            // More than two buckets of a broadcast, and no multiple of one.
             let count = (2 << 20) + 12_345;
             let mine = |rank: usize, k: usize| ((k * 31 + rank * 977) % 8191) as f32 * 0.37 - 1000.0;
-            let mut sums: Vec<f32> = (0..count).map(|k| mine(rank, k)).collect();
-            world.sum_f32(&mut sums);
+            let all: Vec<f32> = (0..count).map(|k| mine(rank, k)).collect();
+            // The last piece first; other sums are made between them, on each rank at another time.
+            let bounds = [0, 7, 7, 300_000, 300_001, count];
+            let mut between = bounds.windows(2).rev().map(|bounds| {
+                let mut others = [rank as f64];
+                std::thread::sleep(std::time::Duration::from_millis(rank as u64 * 5));
+                world.sum_f64(&mut others);
+                assert_eq!(others[0] as usize, size * (size - 1) / 2);
+                all[bounds[0]..bounds[1]].to_vec()
+            });
+            let sums = world.sum_pieces(count, &mut between);
             for k in [0, 1, (1 << 20) - 1, 1 << 20, count - 1] {
                 let wanted: f32 = (0..size).map(|rank| mine(rank, k)).sum();
                 assert!((sums[k] - wanted).abs() <= 1e-3, "{k}: {} and not {wanted}", sums[k]);
@@ -84,8 +93,8 @@ fn a_rank_that_sums() {
             assert_eq!((world.hosts().len(), world.local_rank()), (size, rank), "one host here");
             // Another thread may call, in its turn.
             let mut one = [1.0];
-            std::thread::scope(|scope| scope.spawn(|| world.sum_f32(&mut one)).join()).unwrap();
-            assert_eq!(one[0].to_bits(), (size as f32).to_bits());
+            std::thread::scope(|scope| scope.spawn(|| world.sum_f64(&mut one)).join()).unwrap();
+            assert_eq!(one[0].to_bits(), (size as f64).to_bits());
             world.barrier();
             println!("rank {rank} of {size} is right");
             Ok(())

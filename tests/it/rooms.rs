@@ -9,13 +9,13 @@ const FLOORS: [&[&str]; 6] = [
     &["geo", "tile", "table", "job", "ranks", "timing"],
     &["config", "detect", "raster", "picture"],
     &["unet"],
-    &["plan", "scan", "merge", "score", "train", "synth", "speedup"],
+    &["plan", "scan", "merge", "repeat", "score", "train", "synth", "speedup"],
     &["cli"],
 ];
 
 /// Allowed all the same: a manifest carries a scene's georeferencing, and rooms of the pipeline call each
 /// other downwards.
-const ALLOWED: [(&str, &str); 13] = [
+const ALLOWED: [(&str, &str); 15] = [
     ("records", "geo"),
     ("records", "space"),
     ("raster", "config"),
@@ -23,6 +23,8 @@ const ALLOWED: [(&str, &str); 13] = [
     ("scan", "plan"),
     ("merge", "plan"),
     ("merge", "scan"),
+    ("merge", "repeat"),
+    ("repeat", "plan"),
     ("synth", "plan"),
     ("train", "plan"),
     ("speedup", "train"),

@@ -14,6 +14,7 @@ use super::Merged;
 use super::outputs::SpeedupRow;
 
 pub use compared::Compared;
+pub use run::read_settings;
 
 /// The page.
 pub fn html(out: &Path, merged: &Merged, speedup: &SpeedupRow, compared: Option<&Compared>) -> String {

@@ -104,3 +104,30 @@ fn a_signal_ends_it_within_seconds_with_75_and_the_same_command_goes_on() {
         assert_eq!(merged(folder.path(), signal), wanted, "{signal}");
     }
 }
+
+#[test]
+fn the_maps_of_a_task_that_was_killed_are_the_same_bytes() {
+    let folder = drawn("1100");
+    let flags = [&SLOW[..], &["--probabilities"]].concat();
+    let wanted = undisturbed(folder.path(), &flags);
+    let maps = |out: &str| {
+        let maps = folder.path().join(out).join("probabilities");
+        ["first", "second"].map(|scene| crate::files::bytes(maps.join(format!("{scene}.tif"))))
+    };
+    let (args, out) = (scan(folder.path(), "out", &flags), folder.path().join("out"));
+    for _ in 0..2 {
+        let mut task = start(&args);
+        wait_for_a_band(&out);
+        task.kill().unwrap();
+        task.wait().unwrap();
+    }
+    // A band whose probabilities are damaged is scanned again.
+    let kept = journal(&out).unwrap().with_extension("probabilities");
+    let band = std::fs::read_dir(&kept).unwrap().flatten().next().unwrap().path();
+    std::fs::write(band, "damaged").unwrap();
+    let ended = run(&args);
+    assert!(ended.status.success(), "{}", said(&ended));
+    assert_eq!(std::fs::read_dir(out.join("shards")).unwrap().count(), 1, "leftovers");
+    assert_eq!(merged(folder.path(), "out"), wanted);
+    assert!(maps("out") == maps("undisturbed"));
+}

@@ -10,6 +10,8 @@ mod norm;
 mod sheets;
 mod slopes;
 
+use std::sync::mpsc::Sender;
+
 use anyhow::{Result, ensure};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -213,7 +215,7 @@ impl DirectReplica {
         Ok(self.logits())
     }
 
-    fn back_through(&mut self, slopes: &[f32], sums: &dyn Sums) -> Result<Vec<f32>> {
+    fn back_through(&mut self, slopes: &[f32], sums: &dyn Sums, found: &Sender<Vec<f32>>) -> Result<()> {
         let mut gradient = vec![0.0; self.parameters];
         self.head_back(slopes, &mut gradient);
         for unit in (0..self.units.len()).rev() {
@@ -223,9 +225,10 @@ impl DirectReplica {
             }
             self.unit_back(unit, sums, &mut gradient)?;
             self.weight_back(unit, &mut gradient);
+            found.send(gradient.split_off(self.offsets[unit]))?;
             self.input_back(unit);
         }
-        Ok(gradient)
+        Ok(())
     }
 
     /// Runs `work` on its own threads.
@@ -257,8 +260,8 @@ impl Replica for DirectReplica {
         self.on_threads(|replica| replica.forth(crops, sums))
     }
 
-    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums) -> Result<Vec<f32>> {
-        self.on_threads(|replica| replica.back_through(slopes, sums))
+    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums, found: &Sender<Vec<f32>>) -> Result<()> {
+        self.on_threads(|replica| replica.back_through(slopes, sums, found))
     }
 
     fn seen(&self) -> &[f32] {
