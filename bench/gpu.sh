@@ -4,8 +4,9 @@
 #   bench/gpu.sh MARSCAN PEERS PYTHON OUT [ROWS] [DEVICE]
 #
 # Builds nothing: MARSCAN is a binary, carried along. PEERS is the folder of model.py and make_weights.py, PYTHON an
-# interpreter with torch, numpy, tifffile and safetensors, OUT gets machine.txt and raw.csv. ROWS (8192) of 8192 columns are
-# scanned. DEVICE (gpu) may be `software`, to try the script where there is no GPU; PyTorch then runs on the CPU.
+# interpreter with torch, numpy, tifffile and safetensors, OUT gets machine.txt and raw.csv. ROWS (8192) of as many columns
+# are scanned. DEVICE (gpu) may be `software`, to try the script where there is no GPU, with few rows; PyTorch then runs
+# on the CPU.
 set -euo pipefail
 marscan=$(realpath "$1") peers=$(realpath "$2") python=$(realpath -s "$3") rows=${5:-8192} device=${6:-gpu}
 here=$(realpath "$(dirname "$0")"); mkdir -p "$4"; out=$(realpath "$4")
@@ -27,7 +28,7 @@ card_memory() {
 
 cp "$peers"/*.py "$work"; mkdir -p "$work/weights"
 (cd "$work" && "$python" make_weights.py > /dev/null 2>&1)
-"$marscan" synth --out "$work/scene" --rows "$rows" --cols 8192 --impacts 40 --name scene > /dev/null
+"$marscan" synth --out "$work/scene" --rows "$rows" --cols "$rows" --impacts 40 --name scene > /dev/null
 "$marscan" synth --out "$work/train" --rows 2048 --cols 2048 --impacts 60 --name train > /dev/null
 "$marscan" synth --out "$work/valid" --rows 512 --cols 512 --impacts 5 --name valid > /dev/null
 windows=(--window 1024 --batch 4); [ "$device" = gpu ] || windows=()
@@ -51,7 +52,7 @@ for net in unet1 unet3; do
     rm -f "$work/failed"
     "$marscan" settings --settings $net > "$work/$net.toml"
     card_memory "$marscan" train --scenes "$work/train/scenes.csv" --validation "$work/valid/scenes.csv" --settings "$work/$net.toml" --out "$work/run-$net-$precision" \
-      --devices "$device" --precision $precision --images $([ "$device" = gpu ] && echo 3200 || echo 64)
+      --devices "$device" --precision $precision --images $([ "$device" = gpu ] && echo 3200 || echo 32)
     if [ -e "$work/failed" ]; then echo "marscan,$net,$precision,training refused,," >> "$out/raw.csv"; else
       "$python" -c "import json; print('marscan', '$net', '$precision', 'training', json.load(open('$work/run-$net-$precision/summary.json'))['images_per_s'], 'images/s', sep=',')" >> "$out/raw.csv"
       echo "marscan,$net,$precision,training card memory,$memory,MiB" >> "$out/raw.csv"
