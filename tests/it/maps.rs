@@ -195,3 +195,66 @@ fn damage_mixtures_and_missing_shards_are_told() {
     let (code, message) = fail(&["merge", &out]);
     assert!(code == 1 && message.contains("leads out of"), "{code}: {message}");
 }
+
+/// A picture's size and its pixels as `[row, col, rgb]`.
+fn png(path: &Path) -> ((u32, u32), Vec<u8>) {
+    let mut reader = png::Decoder::new(std::io::Cursor::new(bytes(path))).read_info().unwrap();
+    let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut rgb).unwrap();
+    (reader.info().size(), rgb)
+}
+
+#[test]
+fn scenes_are_drawn_with_their_candidates_whatever_the_shards() {
+    let folder = scenes();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (list, whole, parts) = (place("scenes.csv"), place("whole"), place("parts"));
+    let scan = ["scan", "--scenes", &list, "--settings", "threshold", "--window", "64", "--out"];
+    succeed(&[&scan[..], &[&whole]].concat());
+    succeed(&["merge", &whole]);
+    assert!(!folder.path().join("whole/overlays").exists());
+    let text = succeed(&[&scan[..], &[&whole, "--overlay"]].concat());
+    assert!(text.contains("scanned without --overlay: say so to `marscan merge`"), "{text}");
+    succeed(&["merge", &whole, "--overlay"]);
+    // Any shard that was asked is enough.
+    succeed(&[&scan[..], &[&parts, "--shards", "3", "--shard", "1", "--overlay"]].concat());
+    succeed(&[&scan[..], &[&parts, "--shards", "3"]].concat());
+    let text = succeed(&["merge", &parts]);
+    assert!(text.contains("2 scenes drawn: "), "{text}");
+    for name in ["overlays/first.png", "overlays/few/discs.png"] {
+        let [a, b] = [&whole, &parts].map(|out| bytes(Path::new(out).join(name)));
+        assert!(a == b, "{name}");
+    }
+    let (size, rgb) = png(&folder.path().join("whole/overlays/few/discs.png"));
+    assert_eq!(size, (200, 300));
+    let blue = |row: usize, col: usize| {
+        let at = &rgb[(row * 200 + col) * 3..][..3];
+        at[2] > at[0].saturating_add(60)
+    };
+    let impacts: Vec<Impact> = read_rows(&folder.path().join("whole/catalogue.csv")).unwrap();
+    let discs = impacts.iter().filter(|impact| impact.scene == "few/discs");
+    for impact in discs.clone() {
+        let (row, col) = (impact.row_px.round() as usize, impact.col_px.round() as usize);
+        let radius = 0.75 * impact.diameter_px;
+        let (down, right) = ((row + radius as usize).min(299), (col + radius as usize).min(199));
+        assert!(!blue(row, col) && (blue(down, col) || blue(row, right)), "{impact:?}");
+    }
+    assert_eq!(discs.count(), 20);
+    // A scene that is not there any more is named, and the others are drawn.
+    fs::remove_file(folder.path().join("discs.tif")).unwrap();
+    let output = marscan(&["merge", &whole, "--overlay"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text.contains("not drawn: few/discs (") && text.contains("1 scenes drawn"), "{text}");
+}
+
+#[test]
+fn a_tall_scene_is_drawn_at_most_4096_px_high() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    tiff(&folder.path().join("tall.tif"), 100, &vec![100; 100 * 9000]);
+    fs::write(place("scenes.csv"), "file_name,height,width\ntall,9000,100\n").unwrap();
+    succeed(&["scan", "--scenes", &place("scenes.csv"), "--out", &place("out"), "--settings", "threshold"]);
+    succeed(&["merge", &place("out"), "--overlay"]);
+    assert_eq!(png(&folder.path().join("out/overlays/tall.png")).0, (34, 3000));
+}
