@@ -1,4 +1,4 @@
-//! How much the places of impacts differ in other scenes: eight bytes an impact in memory, and one scene of the
+//! How much the places of impacts differ in other scenes: 12 bytes an impact in memory, and one scene of the
 //! catalogue and one other open at a time.
 
 use std::path::Path;

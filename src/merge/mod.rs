@@ -143,7 +143,7 @@ impl SceneSummary {
 /// `catalogue.diam` and `catalogue.scc` too, `catalogue.gpkg` where it is asked for, a map of each scene in
 /// `probabilities/` where the shards have them, and a picture in `overlays/` where that is asked for.
 ///
-/// Memory does not grow with the impacts, but for 48 bytes each where they are grouped, 8 each where they are
+/// Memory does not grow with the impacts, but for 48 bytes each where they are grouped, 12 each where they are
 /// compared, and 72 each of the fullest scene's.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use marscan::records::Impact;
 use marscan::table::read_rows;
 use tempfile::TempDir;
 
-use crate::files::{bytes, fail, has, marscan, succeed, tiff};
+use crate::files::{bytes, fail, has, marscan, shared, succeed, tiff};
 
 /// A folder with a georeferenced scene of more than one row of tiles, and one that is not georeferenced.
 fn scenes() -> TempDir {
@@ -104,6 +104,45 @@ fn gdalinfo(path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Where gdalinfo says that a picture is.
+fn place(text: &str) -> String {
+    let from = |start: &str, end: &str| {
+        let from = text.find(start).unwrap_or_else(|| panic!("{start}: {text}"));
+        &text[from..from + text[from..].find(end).unwrap()]
+    };
+    let parts = [("Coordinate System is", "Metadata"), ("Corner Coordinates", "Band 1")];
+    parts.map(|(start, end)| from(start, end)).concat()
+}
+
+#[test]
+fn maps_of_real_files_lie_where_these_do() {
+    let Some(real) = shared("data/georef") else { return };
+    if !has("gdalinfo") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let files =
+        ["before_u8_tiled_deflate", "before_u16_bigendian", "nochange_after_u8_strip", "mars_geographic_lzw"];
+    let paths = files.map(|name| real.join(format!("{name}.tif")));
+    let line = |(path, name): (&PathBuf, &str)| {
+        let scene = open(path);
+        format!("{name},{},{},{}\n", scene.header().rows, scene.header().cols, path.display())
+    };
+    let lines: Vec<String> = paths.iter().zip(files).map(line).collect();
+    let list = folder.path().join("scenes.csv");
+    fs::write(&list, format!("file_name,height,width,path\n{}", lines.concat())).unwrap();
+    let (list, out) = (list.to_str().unwrap(), folder.path().join("out"));
+    let fixed = ["scan", "--scenes", list, "--settings", "threshold", "--probabilities", "--out"];
+    succeed(&[&fixed[..], &[out.to_str().unwrap()]].concat());
+    succeed(&["merge", out.to_str().unwrap()]);
+    for (path, name) in paths.iter().zip(files) {
+        let map = gdalinfo(&out.join("probabilities").join(format!("{name}.tif")));
+        // Without statistics, which would be written beside the file.
+        let real = Command::new("gdalinfo").arg(path).output().unwrap();
+        assert_eq!(place(&map), place(&String::from_utf8(real.stdout).unwrap()), "{name}");
+    }
+}
+
 #[test]
 fn gdal_finds_a_map_on_mars_with_tiles_and_overviews() {
     if !has("gdalinfo") || !has("gdal_translate") {
@@ -122,11 +161,6 @@ fn gdal_finds_a_map_on_mars_with_tiles_and_overviews() {
     ] {
         assert!(map.contains(part), "{part}: {map}");
     }
-    let place = |text: &str| {
-        let (from, to) = (text.find("Coordinate System is").unwrap(), text.find("Image Structure").unwrap());
-        let corners = &text[text.find("Corner Coordinates").unwrap()..text.find("Band 1").unwrap()];
-        format!("{}{corners}", &text[from..to])
-    };
     assert_eq!(place(&map), place(&scene));
     // The overview that GDAL reads is the map averaged down, and the pixels are the map's.
     let raw = folder.path().join("raw");
