@@ -38,6 +38,7 @@ fn main() -> anyhow::Result<()> {
             stop: StopRequest::default(),
             masks: false,
             probabilities: false,
+            overlay: false,
             command: Vec::new(),
             scheduler: Vec::new(),
         };

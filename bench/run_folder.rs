@@ -237,6 +237,7 @@ fn manifest(
         started_unix_s: 1.8e9,
         ended_unix_s: 1.8e9 + 30.0,
         tasks: 1,
+        overlay: false,
         peak_rss_anon_bytes: 200 << 20,
         scenes,
         files,

@@ -348,6 +348,9 @@ pub struct ShardManifest {
     /// Tasks that worked on it: more than one where some were stopped or killed.
     #[serde(default)]
     pub tasks: usize,
+    /// Whether a merge is to draw the scenes with what was found.
+    #[serde(default)]
+    pub overlay: bool,
     /// When it began, seconds since 1970; 0 where an older program did not say.
     #[serde(default)]
     pub started_unix_s: f64,

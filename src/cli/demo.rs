@@ -14,7 +14,7 @@ use super::scan::segmenter;
 use crate::config;
 use crate::job::StopRequest;
 use crate::merge::{self, MergeOptions, Merged};
-use crate::picture::{Mark, Overlay, Ring};
+use crate::picture::{Mark, Reduced, Ring};
 use crate::plan::SceneList;
 use crate::raster::{Io, MappedScene};
 use crate::records::{Impact, PixelError};
@@ -100,6 +100,7 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
         stop: StopRequest::default(),
         masks: true,
         probabilities: false,
+        overlay: false,
         command: std::env::args().collect(),
         scheduler: Vec::new(),
     };
@@ -168,7 +169,9 @@ fn draw(out: &Path, candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usiz
     let scene = MappedScene::open(&out.join(format!("{NAME}.tif")), config::load("unet1")?.input)?;
     let (rows, cols) = (scene.header().rows, scene.header().cols);
     let lines = scene.rows(0..rows)?;
-    let mut overlay = Overlay::of(rows, cols, OVERLAY_PX, |row| Ok(lines.row(row)))?;
+    let mut reduced = Reduced::new(rows, cols, OVERLAY_PX)?;
+    (0..rows).for_each(|row| reduced.row(lines.row(row)));
+    let mut overlay = reduced.overlay();
     for (t, impact) in truth.iter().enumerate() {
         let mark = if pairs.iter().any(|pair| pair.1 == t) { Mark::Found } else { Mark::Missed };
         let at = ScenePx { row: impact.row, col: impact.col };

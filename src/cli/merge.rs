@@ -33,6 +33,10 @@ pub struct Args {
     /// Write catalogue.gpkg too: a GeoPackage with the coordinate system of Mars
     #[arg(long)]
     gpkg: bool,
+    /// Draw each scene with its candidates circled, overlays/SCENE.png, at most 4096 px on a side; also after
+    /// `scan --overlay`. The scenes are read again for it
+    #[arg(long)]
+    overlay: bool,
     /// Folder of `marscan speedup`, whose table and figure the report shows
     #[arg(long, value_name = "FOLDER")]
     speedup: Option<PathBuf>,
@@ -49,6 +53,7 @@ pub fn run(args: &Args) -> Result<Done> {
         repeat: args.repeat.clone(),
         verdicts: args.verdicts.clone(),
         gpkg: args.gpkg,
+        overlay: args.overlay,
         speedup: args.speedup.clone(),
     };
     let merged = merge::run(&args.out, &options)?;
@@ -66,6 +71,9 @@ pub fn run(args: &Args) -> Result<Done> {
     if merged.maps > 0 {
         say!("{} maps of probabilities: {}", merged.maps, args.out.join(merge::MAPS).display());
     }
+    if merged.overlays > 0 {
+        say!("{} scenes drawn: {}", merged.overlays, args.out.join(merge::OVERLAYS).display());
+    }
     if !merged.missing.is_empty() {
         say!("missing shards: {}", ranges(merged.missing.iter().copied()));
         if let Some(share) = merged.share() {
@@ -78,6 +86,10 @@ pub fn run(args: &Args) -> Result<Done> {
     for (scene, why) in &merged.uncompared {
         say!("not compared: {scene} ({why})");
     }
-    let whole = merged.failed.is_empty() && merged.missing.is_empty() && merged.uncompared.is_empty();
+    for (scene, why) in &merged.undrawn {
+        say!("not drawn: {scene} ({why})");
+    }
+    let troubles = [&merged.failed, &merged.uncompared, &merged.undrawn];
+    let whole = merged.missing.is_empty() && troubles.iter().all(|trouble| trouble.is_empty());
     Ok(if whole { Done::All } else { Done::Partly })
 }

@@ -69,6 +69,10 @@ pub struct Args {
     /// GeoTIFF with overviews: 255 is certain, 0 is none or no data
     #[arg(long)]
     probabilities: bool,
+    /// Have `merge` draw each scene with its candidates circled, overlays/SCENE.png, at most 4096 px on a side: a scene may
+    /// be in several shards, so that no task alone can. `merge --overlay` does so for shards scanned without
+    #[arg(long)]
+    overlay: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -100,6 +104,7 @@ pub fn run(args: &Args) -> Result<Done> {
         stop: stop.clone(),
         masks: args.masks,
         probabilities: args.probabilities,
+        overlay: args.overlay,
         command: env::args().collect(),
         scheduler: kept(|name| env::var(name).ok()),
     };
@@ -205,6 +210,9 @@ fn print(job: &ScanJob, summary: &ShardSummary, prefix: &str) {
     let place = format!("{prefix}shard {} of {}", manifest.shard, manifest.shards);
     if summary.was_done {
         say!("{place}: finished before with the same scenes, settings and weights; nothing to do");
+        if job.overlay && !manifest.overlay {
+            say!("{place}: it was scanned without --overlay: say so to `marscan merge`");
+        }
         return;
     }
     let sum =

@@ -4,14 +4,18 @@
 //! and impacts there are.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use super::shards::{FoundShards, PublishedShard};
+use crate::config::InputSettings;
 use crate::detect::components::{EdgeRun, LabelledBand, OpenBlob};
 use crate::detect::stitch::{catalogue_order, finish, stitch};
 use crate::geo::GeoRef;
+use crate::raster::MappedScene;
 use crate::records::{Blob, BlobRow, Impact, SceneOutcome, SeamRow};
 use crate::space::ScenePx;
 
@@ -72,6 +76,28 @@ impl<'a> Scene<'a> {
     /// Lines that the shards have of it: not less than its impacts.
     pub fn rows(&self) -> u64 {
         self.parts.iter().map(|(shard, number)| shard.blobs.count(*number)).sum()
+    }
+
+    /// The file that it was scanned from, and where it is.
+    ///
+    /// # Errors
+    /// If it cannot be read, or has another size by now.
+    pub fn open(&self, input: InputSettings) -> Result<(&'a Path, Arc<MappedScene>)> {
+        let outcome = self.outcomes().find(|outcome| outcome.file.is_some());
+        let path = outcome.and_then(|outcome| outcome.file.as_deref());
+        let (outcome, path) = outcome.zip(path).context("no shard says which file it read")?;
+        let file = MappedScene::open(path, input)?;
+        let size = (file.header().rows, file.header().cols);
+        ensure!(
+            size == (outcome.rows, outcome.cols),
+            "{} has now {} x {} px, it was scanned with {} x {}",
+            path.display(),
+            size.0,
+            size.1,
+            outcome.rows,
+            outcome.cols
+        );
+        Ok((path, file))
     }
 
     /// Its impacts.

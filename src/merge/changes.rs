@@ -1,16 +1,14 @@
-//! How much the places of impacts differ in other scenes: eight bytes an impact in memory, and one scene of the
+//! How much the places of impacts differ in other scenes: 12 bytes an impact in memory, and one scene of the
 //! catalogue and one other open at a time.
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::blobs::{Scene, SceneBlobs, for_each_batch};
-use super::report::read_settings;
 use super::shards::FoundShards;
 use crate::config::InputSettings;
 use crate::plan::SceneList;
-use crate::raster::MappedScene;
 use crate::records::Blob;
 use crate::repeat::{self, Repeats};
 use crate::space::PixelRect;
@@ -43,16 +41,13 @@ impl Changes {
 /// # Errors
 /// If a table of a shard cannot be read, or the run's settings. A scene that cannot is passed over and named.
 pub fn find(out: &Path, found: &FoundShards, scenes: &[Scene<'_>], list: &SceneList) -> Result<Changes> {
-    let shard = &found.shards.first().context("no shard")?.manifest;
-    let settings = read_settings(out, shard).with_context(|| {
-        format!("cannot read settings.toml of shard {} of {}", shard.shard, out.display())
-    })?;
-    let mut repeats = Repeats::open(list, settings.input);
+    let input = found.input(out)?;
+    let mut repeats = Repeats::open(list, input);
     let refused = std::mem::take(&mut repeats.refused);
     let mut changes = Changes { repeats, cells: Vec::new(), refused };
     for_each_batch(scenes, |batch| {
         for scene in &batch {
-            changes.add(scene, settings.input);
+            changes.add(scene, input);
         }
         Ok(())
     })?;
@@ -72,9 +67,7 @@ impl Changes {
 
     fn compare(&mut self, SceneBlobs { scene, blobs }: &SceneBlobs<'_>, input: InputSettings) -> Result<()> {
         let Some(georef) = scene.georef.as_ref().filter(|_| !blobs.is_empty()) else { return Ok(()) };
-        let path = scene.outcomes().find_map(|outcome| outcome.file.as_deref());
-        let path = path.context("no shard says which file it read")?;
-        let file = MappedScene::open(path, input)?;
+        let (path, file) = scene.open(input)?;
         let own = repeat::Scene { file: &file, path, georef };
         for blobs in blobs.chunks(PLACES) {
             let places: Vec<PixelRect> = blobs.iter().map(|Blob { rect, .. }| *rect).collect();

@@ -3,15 +3,16 @@
 //! A row at a time, so that what is in memory is a row of tiles. Rows that no shard has, or in whose shard the scene
 //! failed, are 0.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::ZlibDecoder;
 
 use super::blobs::Scene;
 use super::index::gone;
+use super::outputs::scene_file;
 use crate::raster::tiles::TileWriter;
 use crate::records::PartRow;
 use crate::scan::PARTS;
@@ -35,23 +36,10 @@ pub fn write(out: &Path, scenes: &[Scene<'_>]) -> Result<usize> {
     }
     let mut maps = 0;
     for scene in scenes {
-        let path = file_of(&out.join(MAPS), scene.name, "tif")?;
+        let path = scene_file(&out.join(MAPS), scene.name, "tif")?;
         maps += usize::from(map(&path, scene).with_context(|| format!("the map of {}", scene.name))?);
     }
     Ok(maps)
-}
-
-/// `SCENE.end` in `folder`, which is made if need be; a scene whose name has folders in it gets such here too.
-///
-/// # Errors
-/// If the name leads elsewhere, or the folder cannot be made.
-pub fn file_of(folder: &Path, scene: &str, end: &str) -> Result<PathBuf> {
-    let inside = Path::new(scene).components().all(|part| matches!(part, Component::Normal(_)));
-    ensure!(inside, "the scene's name {scene} leads out of {}: give it another one", folder.display());
-    let path = folder.join(format!("{scene}.{end}"));
-    let parent = path.parent().unwrap_or(folder);
-    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-    Ok(path)
 }
 
 /// Writes the map of `scene`, if any shard has probabilities of it.

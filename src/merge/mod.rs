@@ -12,6 +12,7 @@ mod groups;
 mod index;
 mod maps;
 mod outputs;
+mod overlays;
 mod report;
 mod shards;
 mod turn;
@@ -28,6 +29,7 @@ use columns::Columns;
 use shards::{FoundShards, PublishedShard};
 
 pub use maps::MAPS;
+pub use overlays::OVERLAYS;
 
 use crate::job::ranges;
 use crate::plan::SceneList;
@@ -51,6 +53,8 @@ pub struct MergeOptions {
     pub verdicts: Option<PathBuf>,
     /// Whether to write `catalogue.gpkg` too.
     pub gpkg: bool,
+    /// Whether to draw the scenes, also where their scan did not ask for it.
+    pub overlay: bool,
     /// A folder of `marscan speedup`, whose table and figure the report shows.
     pub speedup: Option<PathBuf>,
 }
@@ -74,6 +78,10 @@ pub struct Merged {
     pub failed: Vec<(String, String)>,
     /// Maps of probabilities that were written.
     pub maps: usize,
+    /// Scenes that were drawn.
+    pub overlays: usize,
+    /// Scenes that could not be drawn: name and why.
+    pub undrawn: Vec<(String, String)>,
     /// Scenes whose places, or with which places, could not be compared: name and why.
     pub uncompared: Vec<(String, String)>,
 }
@@ -138,10 +146,10 @@ impl SceneSummary {
 
 /// Merges the published shards of `out` and writes `catalogue.csv`, `catalogue.geojson`, `scenes.csv` (the
 /// scenes that are done), `timing.csv`, `speedup.csv` and `report.html` there; of a georeferenced run
-/// `catalogue.diam` and `catalogue.scc` too, `catalogue.gpkg` where it is asked for, and a map of each scene in
-/// `probabilities/` where the shards have them.
+/// `catalogue.diam` and `catalogue.scc` too, `catalogue.gpkg` where it is asked for, a map of each scene in
+/// `probabilities/` where the shards have them, and a picture in `overlays/` where that is asked for.
 ///
-/// Memory does not grow with the impacts, but for 48 bytes each where they are grouped, 8 each where they are
+/// Memory does not grow with the impacts, but for 48 bytes each where they are grouped, 12 each where they are
 /// compared, and 72 each of the fullest scene's.
 ///
 /// # Errors
@@ -172,6 +180,8 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
         gpkg: options.gpkg,
     };
     let maps = maps::write(out, &scenes)?;
+    let wanted = options.overlay || found.shards.iter().any(|shard| shard.manifest.overlay);
+    let drawn = if wanted { overlays::write(out, &found, &scenes)? } else { overlays::Drawn::default() };
     let written = catalogue::write(out, &scenes, &extras)?;
     verdicts.as_ref().map_or(Ok(()), |verdicts| written.judged_by(verdicts, out))?;
     let timing = outputs::timing(out, &found.shards)?;
@@ -186,6 +196,8 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
         stage_seconds: stage_seconds(&found.shards),
         failed: failed(&found.shards),
         maps,
+        overlays: drawn.scenes,
+        undrawn: drawn.refused,
         uncompared: changes.map_or_else(Vec::new, |changes| changes.refused),
         missing: found.missing.clone(),
         manifests: manifests(found),

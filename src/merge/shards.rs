@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 
 use super::index::{SceneTable, Span, scene_table, timing_table, verified};
+use super::report::read_settings;
+use crate::config::InputSettings;
 use crate::records::ShardManifest;
 use crate::scan::{PART_TABLE, read_manifest, shards_folder};
 use crate::table::{BLOB_HEADER, PART_HEADER, SEAM_HEADER, TIMING_HEADER};
@@ -38,6 +40,19 @@ pub struct FoundShards {
     pub count: usize,
     /// Those that are not there.
     pub missing: Vec<usize>,
+}
+
+impl FoundShards {
+    /// How the run read its scenes.
+    ///
+    /// # Errors
+    /// If its settings cannot be read.
+    pub fn input(&self, out: &Path) -> Result<InputSettings> {
+        let shard = self.shards.first().context("no shard")?;
+        let settings = read_settings(out, &shard.manifest);
+        let unreadable = || format!("cannot read the settings in {}", shard.folder.display());
+        Ok(settings.with_context(unreadable)?.input)
+    }
 }
 
 /// Finds and verifies the shards of `out`; whatever is not named as a published shard is passed over.

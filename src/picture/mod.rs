@@ -48,47 +48,73 @@ pub struct Ring {
 /// Thinnest ring, px of the picture.
 const LEAST_RADIUS: f64 = 7.0;
 
-/// A picture in grey, then colour.
+/// A scene reduced as its rows come: each pixel of the picture is the mean of the ground under it.
+#[derive(Clone, Debug)]
+pub struct Reduced {
+    rows: usize,
+    cols: usize,
+    /// Scene pixels on a side of a picture pixel.
+    step: u64,
+    /// Sum and count of the ground in the row of pixels that is not complete.
+    sums: Vec<(u64, u64)>,
+    /// Scene rows in it.
+    taken: u64,
+    grey: Vec<u8>,
+}
+
+impl Reduced {
+    /// Of a scene of `rows` x `cols`, to at most `most_px` on a side.
+    ///
+    /// # Errors
+    /// If there is no pixel.
+    pub fn new(rows: u64, cols: u64, most_px: u64) -> Result<Self> {
+        ensure!(rows > 0 && cols > 0 && most_px > 0, "no picture of {rows} x {cols} px in {most_px} px");
+        let step = rows.max(cols).div_ceil(most_px);
+        let (down, across) = (rows.div_ceil(step) as usize, cols.div_ceil(step) as usize);
+        let grey = Vec::with_capacity(down * across);
+        Ok(Self { rows: down, cols: across, step, sums: vec![(0, 0); across], taken: 0, grey })
+    }
+
+    /// Takes the scene's next row.
+    pub fn row(&mut self, row: &[u8]) {
+        for (sum, part) in self.sums.iter_mut().zip(row.chunks(self.step as usize)) {
+            for &v in part.iter().filter(|v| **v != 0) {
+                *sum = (sum.0 + u64::from(v), sum.1 + 1);
+            }
+        }
+        self.taken += 1;
+        if self.taken == self.step {
+            self.next_line();
+        }
+    }
+
+    fn next_line(&mut self) {
+        self.grey.extend(self.sums.iter().map(|(sum, count)| sum.checked_div(*count).unwrap_or(0) as u8));
+        self.sums.fill((0, 0));
+        self.taken = 0;
+    }
+
+    /// The picture, stretched between the darkest and brightest thousandth; rows that did not come are black.
+    pub fn overlay(mut self) -> Overlay {
+        if self.taken > 0 {
+            self.next_line();
+        }
+        self.grey.resize(self.rows * self.cols, 0);
+        let pixels = stretched(&self.grey).into_iter().map(|v| [v; 3]).collect();
+        Overlay { rows: self.rows, cols: self.cols, step: self.step, pixels }
+    }
+}
+
+/// A picture in grey, to be drawn on in colour.
 #[derive(Clone, Debug)]
 pub struct Overlay {
     rows: usize,
     cols: usize,
-    /// Scene pixels on a side of a picture pixel.
     step: u64,
     pixels: Vec<[u8; 3]>,
 }
 
 impl Overlay {
-    /// Reduces a scene of `rows` x `cols`, whose rows `read` gives, to at most `most_px` on a side: each pixel is
-    /// the mean of the ground under it, stretched between the darkest and brightest thousandth.
-    ///
-    /// # Errors
-    /// If a row cannot be read.
-    pub fn of<'a>(
-        rows: u64,
-        cols: u64,
-        most_px: u64,
-        mut read: impl FnMut(u64) -> Result<&'a [u8]>,
-    ) -> Result<Self> {
-        ensure!(rows > 0 && cols > 0 && most_px > 0, "no picture of {rows} x {cols} px in {most_px} px");
-        let step = rows.max(cols).div_ceil(most_px);
-        let (down, across) = (rows.div_ceil(step) as usize, cols.div_ceil(step) as usize);
-        let mut grey = Vec::with_capacity(down * across);
-        for line in 0..down as u64 {
-            let mut sums = vec![(0u64, 0u64); across];
-            for row in line * step..((line + 1) * step).min(rows) {
-                for (sum, part) in sums.iter_mut().zip(read(row)?.chunks(step as usize)) {
-                    for &v in part.iter().filter(|v| **v != 0) {
-                        *sum = (sum.0 + u64::from(v), sum.1 + 1);
-                    }
-                }
-            }
-            grey.extend(sums.into_iter().map(|(sum, count)| sum.checked_div(count).unwrap_or(0) as u8));
-        }
-        let pixels = stretched(&grey).into_iter().map(|v| [v; 3]).collect();
-        Ok(Self { rows: down, cols: across, step, pixels })
-    }
-
     /// Draws a ring, smooth-edged and wide enough to be seen; a false positive's is dashed.
     pub fn ring(&mut self, ring: &Ring) {
         let step = self.step as f64;
@@ -165,7 +191,11 @@ mod tests {
     fn a_ring_is_drawn_around_its_place_and_no_data_stays_black() {
         let lines: Vec<Vec<u8>> =
             (0..100).map(|r| (0..120).map(|c| if c < 10 { 0 } else { (r + c) as u8 }).collect()).collect();
-        let mut overlay = Overlay::of(100, 120, 60, |row| Ok(&lines[row as usize])).unwrap();
+        let mut reduced = Reduced::new(100, 120, 60).unwrap();
+        for line in &lines {
+            reduced.row(line);
+        }
+        let mut overlay = reduced.overlay();
         assert_eq!((overlay.rows, overlay.cols, overlay.step), (50, 60, 2));
         assert_eq!(overlay.pixels[0], [0; 3]);
         overlay.ring(&Ring { at: ScenePx { row: 50.0, col: 60.0 }, diameter_px: 4.0, mark: Mark::Found });

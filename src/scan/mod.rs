@@ -52,6 +52,8 @@ pub struct ScanJob {
     pub masks: bool,
     /// Whether the probabilities of every pixel are published too, for a map.
     pub probabilities: bool,
+    /// Whether a merge is to draw the scenes with what was found.
+    pub overlay: bool,
     /// The command line, for the manifest.
     pub command: Vec<String>,
     /// Scheduler variables, for the manifest.

@@ -217,6 +217,7 @@ fn describe(
         started_unix_s: ended_unix_s - seconds,
         ended_unix_s,
         tasks: 1,
+        overlay: job.overlay,
         peak_rss_anon_bytes: work.memory.bytes(),
         scenes: found.scenes.into_iter().map(outcome).collect(),
         files,

@@ -68,6 +68,7 @@ fn scan(folder: &Path, list: &str, pixels: u64, intervals: &[(f64, f64)]) {
             started_unix_s: 1e9 + started,
             ended_unix_s: 1e9 + ended,
             tasks: 1,
+            overlay: false,
             peak_rss_anon_bytes: 1 << 20,
             scenes: vec![outcome],
             files: files.iter().map(|name| ((*name).to_owned(), hash(name))).collect(),

@@ -11,7 +11,7 @@ use marscan::records::Impact;
 use marscan::table::read_rows;
 use tempfile::TempDir;
 
-use crate::files::{bytes, fail, has, marscan, succeed, tiff};
+use crate::files::{bytes, fail, has, marscan, shared, succeed, tiff};
 
 /// A folder with a georeferenced scene of more than one row of tiles, and one that is not georeferenced.
 fn scenes() -> TempDir {
@@ -104,6 +104,45 @@ fn gdalinfo(path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Where gdalinfo says that a picture is.
+fn place(text: &str) -> String {
+    let from = |start: &str, end: &str| {
+        let from = text.find(start).unwrap_or_else(|| panic!("{start}: {text}"));
+        &text[from..from + text[from..].find(end).unwrap()]
+    };
+    let parts = [("Coordinate System is", "Metadata"), ("Corner Coordinates", "Band 1")];
+    parts.map(|(start, end)| from(start, end)).concat()
+}
+
+#[test]
+fn maps_of_real_files_lie_where_these_do() {
+    let Some(real) = shared("data/georef") else { return };
+    if !has("gdalinfo") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let files =
+        ["before_u8_tiled_deflate", "before_u16_bigendian", "nochange_after_u8_strip", "mars_geographic_lzw"];
+    let paths = files.map(|name| real.join(format!("{name}.tif")));
+    let line = |(path, name): (&PathBuf, &str)| {
+        let scene = open(path);
+        format!("{name},{},{},{}\n", scene.header().rows, scene.header().cols, path.display())
+    };
+    let lines: Vec<String> = paths.iter().zip(files).map(line).collect();
+    let list = folder.path().join("scenes.csv");
+    fs::write(&list, format!("file_name,height,width,path\n{}", lines.concat())).unwrap();
+    let (list, out) = (list.to_str().unwrap(), folder.path().join("out"));
+    let fixed = ["scan", "--scenes", list, "--settings", "threshold", "--probabilities", "--out"];
+    succeed(&[&fixed[..], &[out.to_str().unwrap()]].concat());
+    succeed(&["merge", out.to_str().unwrap()]);
+    for (path, name) in paths.iter().zip(files) {
+        let map = gdalinfo(&out.join("probabilities").join(format!("{name}.tif")));
+        // Without statistics, which would be written beside the file.
+        let real = Command::new("gdalinfo").arg(path).output().unwrap();
+        assert_eq!(place(&map), place(&String::from_utf8(real.stdout).unwrap()), "{name}");
+    }
+}
+
 #[test]
 fn gdal_finds_a_map_on_mars_with_tiles_and_overviews() {
     if !has("gdalinfo") || !has("gdal_translate") {
@@ -122,11 +161,6 @@ fn gdal_finds_a_map_on_mars_with_tiles_and_overviews() {
     ] {
         assert!(map.contains(part), "{part}: {map}");
     }
-    let place = |text: &str| {
-        let (from, to) = (text.find("Coordinate System is").unwrap(), text.find("Image Structure").unwrap());
-        let corners = &text[text.find("Corner Coordinates").unwrap()..text.find("Band 1").unwrap()];
-        format!("{}{corners}", &text[from..to])
-    };
     assert_eq!(place(&map), place(&scene));
     // The overview that GDAL reads is the map averaged down, and the pixels are the map's.
     let raw = folder.path().join("raw");
@@ -194,4 +228,67 @@ fn damage_mixtures_and_missing_shards_are_told() {
     succeed(&["scan", "--scenes", &list, "--out", &out, "--settings", "threshold", "--probabilities"]);
     let (code, message) = fail(&["merge", &out]);
     assert!(code == 1 && message.contains("leads out of"), "{code}: {message}");
+}
+
+/// A picture's size and its pixels as `[row, col, rgb]`.
+fn png(path: &Path) -> ((u32, u32), Vec<u8>) {
+    let mut reader = png::Decoder::new(std::io::Cursor::new(bytes(path))).read_info().unwrap();
+    let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut rgb).unwrap();
+    (reader.info().size(), rgb)
+}
+
+#[test]
+fn scenes_are_drawn_with_their_candidates_whatever_the_shards() {
+    let folder = scenes();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (list, whole, parts) = (place("scenes.csv"), place("whole"), place("parts"));
+    let scan = ["scan", "--scenes", &list, "--settings", "threshold", "--window", "64", "--out"];
+    succeed(&[&scan[..], &[&whole]].concat());
+    succeed(&["merge", &whole]);
+    assert!(!folder.path().join("whole/overlays").exists());
+    let text = succeed(&[&scan[..], &[&whole, "--overlay"]].concat());
+    assert!(text.contains("scanned without --overlay: say so to `marscan merge`"), "{text}");
+    succeed(&["merge", &whole, "--overlay"]);
+    // Any shard that was asked is enough.
+    succeed(&[&scan[..], &[&parts, "--shards", "3", "--shard", "1", "--overlay"]].concat());
+    succeed(&[&scan[..], &[&parts, "--shards", "3"]].concat());
+    let text = succeed(&["merge", &parts]);
+    assert!(text.contains("2 scenes drawn: "), "{text}");
+    for name in ["overlays/first.png", "overlays/few/discs.png"] {
+        let [a, b] = [&whole, &parts].map(|out| bytes(Path::new(out).join(name)));
+        assert!(a == b, "{name}");
+    }
+    let (size, rgb) = png(&folder.path().join("whole/overlays/few/discs.png"));
+    assert_eq!(size, (200, 300));
+    let blue = |row: usize, col: usize| {
+        let at = &rgb[(row * 200 + col) * 3..][..3];
+        at[2] > at[0].saturating_add(60)
+    };
+    let impacts: Vec<Impact> = read_rows(&folder.path().join("whole/catalogue.csv")).unwrap();
+    let discs = impacts.iter().filter(|impact| impact.scene == "few/discs");
+    for impact in discs.clone() {
+        let (row, col) = (impact.row_px.round() as usize, impact.col_px.round() as usize);
+        let radius = 0.75 * impact.diameter_px;
+        let (down, right) = ((row + radius as usize).min(299), (col + radius as usize).min(199));
+        assert!(!blue(row, col) && (blue(down, col) || blue(row, right)), "{impact:?}");
+    }
+    assert_eq!(discs.count(), 20);
+    // A scene that is not there any more is named, and the others are drawn.
+    fs::remove_file(folder.path().join("discs.tif")).unwrap();
+    let output = marscan(&["merge", &whole, "--overlay"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text.contains("not drawn: few/discs (") && text.contains("1 scenes drawn"), "{text}");
+}
+
+#[test]
+fn a_tall_scene_is_drawn_at_most_4096_px_high() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    tiff(&folder.path().join("tall.tif"), 100, &vec![100; 100 * 9000]);
+    fs::write(place("scenes.csv"), "file_name,height,width\ntall,9000,100\n").unwrap();
+    succeed(&["scan", "--scenes", &place("scenes.csv"), "--out", &place("out"), "--settings", "threshold"]);
+    succeed(&["merge", &place("out"), "--overlay"]);
+    assert_eq!(png(&folder.path().join("out/overlays/tall.png")).0, (34, 3000));
 }

@@ -85,6 +85,7 @@ fn a_lost_device_or_a_panic_in_its_library_fails_the_shard_and_keeps_its_bands()
         stop: StopRequest::default(),
         masks: false,
         probabilities: false,
+        overlay: false,
         command: Vec::new(),
         scheduler: Vec::new(),
     };
