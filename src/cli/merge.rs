@@ -8,6 +8,7 @@ use clap::Args as ClapArgs;
 use super::Done;
 use crate::job::ranges;
 use crate::merge::{self, MergeOptions};
+use crate::scan::{MAPS, OVERLAYS};
 
 /// Merge the published shards of a run into one catalogue, timing tables and a report.
 #[derive(Debug, ClapArgs)]
@@ -69,10 +70,10 @@ pub fn run(args: &Args) -> Result<Done> {
         say!("{area_km2:.3} km² searched");
     }
     if merged.maps > 0 {
-        say!("{} maps of probabilities: {}", merged.maps, args.out.join(merge::MAPS).display());
+        say!("{} maps of probabilities: {}", merged.maps, args.out.join(MAPS).display());
     }
     if merged.overlays > 0 {
-        say!("{} scenes drawn: {}", merged.overlays, args.out.join(merge::OVERLAYS).display());
+        say!("{} scenes drawn: {}", merged.overlays, args.out.join(OVERLAYS).display());
     }
     if !merged.missing.is_empty() {
         say!("missing shards: {}", ranges(merged.missing.iter().copied()));

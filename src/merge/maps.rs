@@ -12,13 +12,10 @@ use flate2::read::ZlibDecoder;
 
 use super::blobs::Scene;
 use super::index::gone;
-use super::outputs::scene_file;
 use crate::raster::tiles::TileWriter;
 use crate::records::PartRow;
-use crate::scan::PARTS;
-
-/// The folder of the maps.
-pub const MAPS: &str = "probabilities";
+use crate::scan::{MAPS, PARTS};
+use crate::table::{make_folder_of, scene_file};
 
 /// Writes the maps into `out`, if the shards have probabilities; says how many.
 ///
@@ -60,6 +57,7 @@ fn map(path: &Path, scene: &Scene<'_>) -> Result<bool> {
         return Ok(false);
     }
     parts.sort_by_key(|(_, part)| part.row0_px);
+    make_folder_of(path)?;
     let mut writer = TileWriter::create(path, first.rows, first.cols, tags)?;
     let (nothing, mut done) = (vec![0; first.cols as usize], 0);
     for (bands, part) in parts {

@@ -28,9 +28,6 @@ use catalogue::Extras;
 use columns::Columns;
 use shards::{FoundShards, PublishedShard};
 
-pub use maps::MAPS;
-pub use overlays::OVERLAYS;
-
 use crate::job::ranges;
 use crate::plan::SceneList;
 use crate::records::{Impact, SceneOutcome, ShardManifest};
@@ -181,7 +178,12 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
     };
     let maps = maps::write(out, &scenes)?;
     let wanted = options.overlay || found.shards.iter().any(|shard| shard.manifest.overlay);
-    let drawn = if wanted { overlays::write(out, &found, &scenes)? } else { overlays::Drawn::default() };
+    let drawn = if wanted {
+        overlays::write(out, &found, &scenes)?
+    } else {
+        overlays::remove(out, &scenes)?;
+        overlays::Drawn::default()
+    };
     let written = catalogue::write(out, &scenes, &extras)?;
     verdicts.as_ref().map_or(Ok(()), |verdicts| written.judged_by(verdicts, out))?;
     let timing = outputs::timing(out, &found.shards)?;

@@ -1,8 +1,8 @@
-//! The tables of times that a merge writes, each whole or not at all, and where files of a scene each go.
+//! The tables of times that a merge writes, each whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -87,19 +87,6 @@ fn read_lines(path: &Path, span: Span, lines: &mut Vec<u8>) -> Result<()> {
     let read = file.take(span.end - span.start).read_to_end(lines)?;
     ensure!(read as u64 == span.end - span.start, "it was changed while it was merged: merge again");
     Ok(())
-}
-
-/// `SCENE.end` in `folder`, which is made if need be; a scene whose name has folders in it gets such here too.
-///
-/// # Errors
-/// If the name leads elsewhere, or the folder cannot be made.
-pub fn scene_file(folder: &Path, scene: &str, end: &str) -> Result<PathBuf> {
-    let inside = Path::new(scene).components().all(|part| matches!(part, Component::Normal(_)));
-    ensure!(inside, "the scene's name {scene} leads out of {}: give it another one", folder.display());
-    let path = folder.join(format!("{scene}.{end}"));
-    let parent = path.parent().unwrap_or(folder);
-    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-    Ok(path)
 }
 
 fn speedup(merged: &Merged) -> SpeedupRow {

@@ -2,20 +2,19 @@
 //!
 //! The scenes are read again, a block of rows at a time: in memory is the picture.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use super::blobs::{Scene, SceneBlobs, for_each_batch, impact};
-use super::outputs::scene_file;
 use super::shards::FoundShards;
 use crate::config::InputSettings;
 use crate::picture::{Mark, Overlay, Reduced, Ring};
+use crate::scan::OVERLAYS;
 use crate::space::ScenePx;
-use crate::table::write_whole_with;
+use crate::table::{make_folder_of, scene_file, write_whole_with};
 
-/// The folder of the pictures.
-pub const OVERLAYS: &str = "overlays";
 /// Longest side of a picture, px.
 const MOST_PX: u64 = 4096;
 /// Rows read at a time.
@@ -36,12 +35,14 @@ pub struct Drawn {
 /// If a table of a shard, or the run's settings, cannot be read, or a picture not be written.
 pub fn write(out: &Path, found: &FoundShards, scenes: &[Scene<'_>]) -> Result<Drawn> {
     let (input, mut drawn) = (found.input(out)?, Drawn::default());
+    remove(out, scenes)?;
     for_each_batch(scenes, |batch| {
         for scene in &batch {
             let name = scene.scene.name;
-            let path = scene_file(&out.join(OVERLAYS), name, "png")?;
-            match draw(scene, input) {
-                Ok(overlay) => {
+            let path = scene_file(&out.join(OVERLAYS), name, "png");
+            match path.and_then(|path| Ok((path, draw(scene, input)?))) {
+                Ok((path, overlay)) => {
+                    make_folder_of(&path)?;
                     write_whole_with(&path, |file| overlay.png(file))?;
                     drawn.scenes += 1;
                 }
@@ -52,6 +53,20 @@ pub fn write(out: &Path, found: &FoundShards, scenes: &[Scene<'_>]) -> Result<Dr
     })
     .context("drawing the scenes")?;
     Ok(drawn)
+}
+
+/// Removes the pictures of an earlier merge: they would tell of another catalogue.
+///
+/// # Errors
+/// If one cannot be removed.
+pub fn remove(out: &Path, scenes: &[Scene<'_>]) -> Result<()> {
+    let folder = out.join(OVERLAYS);
+    let files = scenes.iter().filter_map(|scene| scene_file(&folder, scene.name, "png").ok());
+    for file in files.filter(|file| file.exists()) {
+        fs::remove_file(&file)
+            .with_context(|| format!("cannot remove {}, of an earlier merge", file.display()))?;
+    }
+    Ok(())
 }
 
 fn draw(SceneBlobs { scene, blobs }: &SceneBlobs<'_>, input: InputSettings) -> Result<Overlay> {

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::maps::MAPS;
+use crate::scan::{MAPS, OVERLAYS};
 use crate::table::aside_of;
 
-/// What merges write beside the maps.
+/// What merges write beside maps and pictures.
 const FILES: [&str; 9] = [
     "catalogue.csv",
     "catalogue.geojson",
@@ -36,22 +36,24 @@ pub fn take(out: &Path) -> Result<File> {
         Err(TryLockError::Error(_)) => return Ok(folder),
     }
     clear(out, false)?;
-    let maps = out.join(MAPS);
-    if maps.is_dir() {
-        clear(&maps, true)?;
+    for folder in [MAPS, OVERLAYS].map(|name| out.join(name)) {
+        if folder.is_dir() {
+            clear(&folder, true)?;
+        }
     }
     Ok(folder)
 }
 
-/// Removes what was written aside in `folder`; in that of the maps, and the folders in it, nothing else is.
-fn clear(folder: &Path, maps: bool) -> Result<()> {
+/// Removes what was written aside in `folder`; in those of maps and pictures, and the folders in them,
+/// nothing else is.
+fn clear(folder: &Path, ours: bool) -> Result<()> {
     let cannot = || format!("cannot list {}", folder.display());
     for entry in fs::read_dir(folder).with_context(cannot)? {
         let path = entry.with_context(cannot)?.path();
         let file = path.file_name().unwrap_or_default().to_string_lossy();
-        if maps && path.is_dir() {
+        if ours && path.is_dir() {
             clear(&path, true)?;
-        } else if aside_of(&file).is_some_and(|name| maps || FILES.contains(&name)) {
+        } else if aside_of(&file).is_some_and(|name| ours || FILES.contains(&name)) {
             fs::remove_file(&path)
                 .with_context(|| format!("cannot remove {}, of a killed merge", path.display()))?;
         }

@@ -22,6 +22,7 @@ use crate::job::StopRequest;
 use crate::plan::{SceneList, plan};
 use crate::raster::Io;
 use crate::records::{RunIds, Shard, ShardManifest};
+use crate::table::scene_file;
 use crate::timing::{PeakMemory, ShardClock, host_name};
 
 pub use manifest::{read as read_manifest, write as write_manifest};
@@ -31,6 +32,11 @@ pub use publish::shard_folder;
 pub use visit::{BandView, visit_scene};
 
 use journal::Journal;
+
+/// The folder of a run's maps of probabilities, a file a scene.
+pub const MAPS: &str = "probabilities";
+/// The folder of its pictures of scenes, likewise.
+pub const OVERLAYS: &str = "overlays";
 
 /// What every shard of a run shares.
 pub struct ScanJob {
@@ -128,6 +134,21 @@ impl ScanJob {
         }
     }
 
+    /// Whether every scene that is to have a file of its own can have one.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] if one cannot.
+    fn check_names(&self) -> Result<()> {
+        let own = [(self.probabilities, MAPS, "tif"), (self.overlay, OVERLAYS, "png")];
+        for (_, folder, end) in own.into_iter().filter(|(asked, ..)| *asked) {
+            for record in &self.scenes.records {
+                scene_file(&self.out.join(folder), &record.file_name, end)
+                    .map_err(|why| WrongUsage(format!("{why:#}")))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether shard `index` is finished already.
     ///
     /// # Errors
@@ -179,6 +200,7 @@ pub fn scan_shard(
     segmenter: &mut dyn Segmenter,
     watch: &(dyn Fn(Event) + Sync),
 ) -> Result<Scanned> {
+    job.check_names()?;
     if let Some(manifest) = job.finished(index)? {
         return Ok(Scanned::before(manifest));
     }

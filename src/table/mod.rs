@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use headers::{BLOB_HEADER, CATALOGUE_HEADER, PART_HEADER, SEAM_HEADER, TIMING_HEADER};
-pub use whole::{Aside, WholeFile, aside_of, write_whole, write_whole_with};
+pub use whole::{Aside, WholeFile, aside_of, make_folder_of, scene_file, write_whole, write_whole_with};
 
 /// Writes `rows` as CSV, the struct's field names as header, through a temporary file and a rename.
 ///

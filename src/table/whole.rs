@@ -2,9 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, IntoInnerError, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Writes `bytes` to `path` through a temporary file in the same folder and a rename.
 ///
@@ -22,6 +22,29 @@ pub fn write_whole_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> 
     let mut file = WholeFile::create(path)?;
     fill(&mut file.out).with_context(|| format!("cannot write {}", path.display()))?;
     file.finish()?.publish()
+}
+
+/// `SCENE.end` in `folder`; a scene whose name has folders in it gets such here too.
+///
+/// # Errors
+/// If the name leads elsewhere.
+pub fn scene_file(folder: &Path, scene: &str, end: &str) -> Result<PathBuf> {
+    let inside = Path::new(scene).components().all(|part| matches!(part, Component::Normal(_)));
+    ensure!(
+        inside,
+        "{scene}: a scene of this name would have its file outside of {}: list it under another name, with a path",
+        folder.display()
+    );
+    Ok(folder.join(format!("{scene}.{end}")))
+}
+
+/// Makes the folder that `path` is to be in.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn make_folder_of(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
 /// A name that a file will get: until then it is written aside, and removed if it never comes so far.

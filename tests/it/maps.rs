@@ -225,9 +225,11 @@ fn damage_mixtures_and_missing_shards_are_told() {
     fs::write(folder.path().join("bad.csv"), "file_name,height,width,path\n../out,300,200,discs.tif\n")
         .unwrap();
     let (list, out) = (place("bad.csv"), place("bad"));
-    succeed(&["scan", "--scenes", &list, "--out", &out, "--settings", "threshold", "--probabilities"]);
-    let (code, message) = fail(&["merge", &out]);
-    assert!(code == 1 && message.contains("leads out of"), "{code}: {message}");
+    for flag in ["--probabilities", "--overlay"] {
+        let (code, message) =
+            fail(&["scan", "--scenes", &list, "--out", &out, "--settings", "threshold", flag]);
+        assert!(code == 2 && message.contains("../out: a scene of this name"), "{code}: {message}");
+    }
 }
 
 /// A picture's size and its pixels as `[row, col, rgb]`.
@@ -274,6 +276,9 @@ fn scenes_are_drawn_with_their_candidates_whatever_the_shards() {
         assert!(!blue(row, col) && (blue(down, col) || blue(row, right)), "{impact:?}");
     }
     assert_eq!(discs.count(), 20);
+    // What an earlier merge drew does not stay beside another catalogue.
+    succeed(&["merge", &whole]);
+    assert!(!folder.path().join("whole/overlays/first.png").exists());
     // A scene that is not there any more is named, and the others are drawn.
     fs::remove_file(folder.path().join("discs.tif")).unwrap();
     let output = marscan(&["merge", &whole, "--overlay"]);
