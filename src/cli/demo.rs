@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 
 use super::Done;
+use super::devices::DeviceFlags;
 use super::progress::Progress;
 use super::scan::segmenter;
 use crate::config;
@@ -23,7 +24,6 @@ use crate::score::{TrueImpact, count, matches, truth};
 use crate::space::ScenePx;
 use crate::synth::{SynthSpec, write};
 use crate::table::read_rows;
-use crate::unet::device::choose_sharing;
 
 /// Show the whole job: draw a scene, scan it in four shards, merge, and hold the catalogue against the truth.
 #[derive(Debug, ClapArgs)]
@@ -32,12 +32,8 @@ pub struct Args {
     /// Gets the scene, the shards, the catalogue, overlay.png and report.html
     #[arg(long, default_value = "marscan-demo")]
     out: PathBuf,
-    /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
-    #[arg(long)]
-    share_gpu: bool,
+    #[command(flatten)]
+    device: DeviceFlags,
 }
 
 const SPEC: SynthSpec = SynthSpec { rows: 2400, cols: 2000, impacts: 14, seed: 2026 };
@@ -86,8 +82,7 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
     if old.exists() {
         std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
-    let (mut segmenter, weights_id) =
-        segmenter(&settings, None, || Ok(vec![choose_sharing(&args.device, args.share_gpu)?]))?;
+    let (mut segmenter, weights_id) = segmenter(&settings, None, || Ok(vec![args.device.choose()?]))?;
     let mut scenes = SceneList::read(list)?;
     scenes.records.retain(|record| record.file_name == NAME);
     let job = ScanJob {

@@ -1,9 +1,32 @@
-//! `marscan devices`: what the network can run on here, and which of it a scheduler gave.
+//! `marscan devices`: what the network can run on here, and which of it a scheduler gave; and the flags that choose.
 
+use anyhow::Result;
 use clap::Args as ClapArgs;
 
 use super::Done;
-use crate::unet::Machine;
+use crate::unet::device::choose_sharing;
+use crate::unet::{Chosen, Machine};
+
+/// The device of a command.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct DeviceFlags {
+    /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
+    #[arg(long)]
+    pub share_gpu: bool,
+}
+
+impl DeviceFlags {
+    /// Chooses it, see [`choose_sharing`].
+    ///
+    /// # Errors
+    /// If there is no such device, or another process uses it.
+    pub fn choose(&self) -> Result<Chosen> {
+        choose_sharing(&self.device, self.share_gpu)
+    }
+}
 
 /// List what the network can run on, which GPUs a scheduler gave, and which of them `--device auto` takes first.
 #[derive(Debug, ClapArgs)]

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 
 use super::Done;
+use super::devices::DeviceFlags;
 use crate::config;
 use crate::fault::WrongUsage;
 use crate::picture::mosaic::{Mosaic, Tile};
@@ -13,7 +14,6 @@ use crate::table::write_rows;
 use crate::train::judge::{Candidate, JUDGEMENT_HEADER, Judged, judge};
 use crate::train::list::{DataSet, Part};
 use crate::unet::Weights;
-use crate::unet::device::choose_sharing;
 
 /// Judge networks side by side on the crops of a data set: squared error beside that of predicting nothing, and
 /// a picture of what each makes of the same ground.
@@ -33,12 +33,8 @@ pub struct Args {
     /// Gets networks.csv and networks.png
     #[arg(long)]
     out: PathBuf,
-    /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
-    #[arg(long)]
-    share_gpu: bool,
+    #[command(flatten)]
+    device: DeviceFlags,
 }
 
 /// Prints and writes the table, and draws the picture.
@@ -52,7 +48,7 @@ pub fn run(args: &Args) -> Result<Done> {
         .ok_or_else(|| WrongUsage(format!("--part {}: must be train, validation or test", args.part)))?;
     let networks = args.networks.iter().map(|text| candidate(text)).collect::<Result<Vec<_>>>()?;
     let data = DataSet::open(&args.data)?;
-    let judged = judge(&data, part, &networks, &choose_sharing(&args.device, args.share_gpu)?)?;
+    let judged = judge(&data, part, &networks, &args.device.choose()?)?;
     print(&judged);
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     write_rows(&args.out.join("networks.csv"), &JUDGEMENT_HEADER, &judged.table)?;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 
 use super::Done;
+use super::devices::DeviceFlags;
 use super::progress::Progress;
 use super::scan::segmenter;
 use super::settings::Flags;
@@ -25,7 +26,6 @@ use crate::train::mining::{
     MINED_HEADER, Mined, MinedRow, Origin, SceneMiner, confirmed as confirmed_in, confirmed_header,
     from_catalogue,
 };
-use crate::unet::device::choose_sharing;
 use crate::verdict::{Numbers, Verdict, Verdicts};
 
 /// Find what a network takes for an impact on the training scenes where their masks have none, most wrong
@@ -54,12 +54,8 @@ pub struct Args {
     /// Weights (safetensors) in place of the shipped ones
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
-    #[arg(long)]
-    share_gpu: bool,
+    #[command(flatten)]
+    device: DeviceFlags,
     /// Catalogue of a scan of the training scenes, which may have been a job array: nothing is scanned here
     #[arg(long)]
     catalogue: Option<PathBuf>,
@@ -178,7 +174,7 @@ fn refusal(scene: &str, part: Part, data: &DataSet) -> anyhow::Error {
 
 /// Scans the scenes; gives the count of those that failed too.
 fn by_scan(args: &Args, scenes: &[Pair], settings: &Settings, side_px: usize) -> Result<(Mined, usize)> {
-    let choose = || Ok(vec![choose_sharing(&args.device, args.share_gpu)?]);
+    let choose = || Ok(vec![args.device.choose()?]);
     let (mut segmenter, model) = segmenter(settings, args.weights.as_deref(), choose)?;
     let origin = Origin {
         source: "scan".into(),

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 
 use super::Done;
+use super::devices::DeviceFlags;
 use super::progress::bar;
 use super::scan::segmenter;
 use crate::config::{SegmenterKind, shipped_weights};
@@ -16,7 +17,6 @@ use crate::plan::SceneList;
 use crate::repeat::Repeats;
 use crate::review::{self, Kind, MOST_CANDIDATES, ReviewOptions, Reviewed, Run};
 use crate::table::write_rows;
-use crate::unet::device::choose_sharing;
 use crate::verdict::{Comparison, PAGE, Said, VERDICT_HEADER, Verdict, Verdicts};
 
 /// Write a page on which a human accepts or rejects each candidate of a merged run.
@@ -53,12 +53,8 @@ pub struct Args {
     /// Weights (safetensors) of the run, if these were not the shipped ones
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
-    #[arg(long)]
-    share_gpu: bool,
+    #[command(flatten)]
+    device: DeviceFlags,
 }
 
 /// Writes the page and says what is on it, or compares.
@@ -113,7 +109,7 @@ fn network(args: &Args, run: &Run) -> Result<Box<dyn Segmenter>> {
         );
         return Err(WrongUsage(message).into());
     }
-    let choose = || Ok(vec![choose_sharing(&args.device, args.share_gpu)?]);
+    let choose = || Ok(vec![args.device.choose()?]);
     let (network, id) = segmenter(settings, args.weights.as_deref(), choose)?;
     if id != run.weights_id() {
         let message = format!("--weights: their id is {id:.16}, the run's {:.16}", run.weights_id());

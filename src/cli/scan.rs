@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 
 use super::Done;
+use super::devices::DeviceFlags;
 use super::progress::Progress;
 use super::settings::Flags;
 use crate::config::{SegmenterKind, Settings, shipped_weights};
@@ -18,7 +19,7 @@ use crate::plan::SceneList;
 use crate::ranks::place;
 use crate::raster::Io;
 use crate::scan::{ScanJob, Scanned, ShardSummary, scan_shard};
-use crate::unet::device::{choose_all, choose_sharing, hold_all};
+use crate::unet::device::{choose_all, hold_all};
 use crate::unet::{self, Chosen};
 
 /// Scan a shard of the scene list; in a job array the scheduler says which.
@@ -47,15 +48,11 @@ pub struct Args {
     /// Weights (safetensors) in place of the shipped ones
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// auto, cpu, gpu, gpu:N or gpu:PCI-ADDRESS
-    #[arg(long, default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    device: DeviceFlags,
     /// Several GPUs for each scene, in place of --device: auto (all), or a list of numbers or PCI addresses: 0,1,2,3
     #[arg(long, conflicts_with = "device")]
     devices: Option<String>,
-    /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
-    #[arg(long)]
-    share_gpu: bool,
     /// Threads; all processors unless said otherwise
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
@@ -90,8 +87,8 @@ pub fn run(args: &Args) -> Result<Done> {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
     }
     let choose = || match &args.devices {
-        Some(list) => hold_all(choose_all(list)?, list == "auto", args.share_gpu),
-        None => Ok(vec![choose_sharing(&args.device, args.share_gpu)?]),
+        Some(list) => hold_all(choose_all(list)?, list == "auto", args.device.share_gpu),
+        None => Ok(vec![args.device.choose()?]),
     };
     let (mut segmenter, weights_id) = segmenter(&settings, args.weights.as_deref(), choose)?;
     let job = ScanJob {

@@ -7,6 +7,8 @@ use marscan::unet::device::{Chosen, choose, reference};
 use marscan::unet::layout::statistics;
 use marscan::unet::{DirectSegmenter, Machine, SeveralSegmenters, UnetSegmenter, Weights, agrees};
 
+use tempfile::TempDir;
+
 use crate::files::{fail, succeed};
 use crate::golden::drawn;
 
@@ -30,6 +32,15 @@ fn devices() -> Vec<Chosen> {
         println!("not run: no software Vulkan here (apt-get install mesa-vulkan-drivers libvulkan1)");
     }
     all
+}
+
+/// A small scene: its folder, list, and a place for a run.
+fn scene() -> (TempDir, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    succeed(&["synth", "--out", place, "--rows", "64", "--cols", "64", "--impacts", "0"]);
+    let (list, out) = (format!("{place}/scenes.csv"), format!("{place}/out"));
+    (folder, list, out)
 }
 
 #[test]
@@ -60,10 +71,7 @@ fn half_precision_agrees_within_its_rounding_and_what_cannot_be_is_refused_by_na
             }
         }
     }
-    let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().to_str().unwrap();
-    succeed(&["synth", "--out", place, "--rows", "64", "--cols", "64", "--impacts", "0"]);
-    let (list, out) = (format!("{place}/scenes.csv"), format!("{place}/out"));
+    let (_folder, list, out) = scene();
     let args = ["scan", "--scenes", &list, "--out", &out, "--device", "cpu", "--precision", "f16"];
     let (code, message) = fail(&args);
     assert_eq!(code, 2);
@@ -97,10 +105,7 @@ fn windows_that_a_device_cannot_hold_end_the_shard_with_a_remedy() {
     if devices().len() < 2 {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().to_str().unwrap();
-    succeed(&["synth", "--out", place, "--rows", "64", "--cols", "64", "--impacts", "0"]);
-    let (list, out) = (format!("{place}/scenes.csv"), format!("{place}/out"));
+    let (folder, list, out) = scene();
     // Software Vulkan holds 128 MiB in a buffer: a window of 1472 px by 32 channels is 277 MB.
     let args = ["scan", "--scenes", &list, "--out", &out, "--device", "software", "--window", "1472"];
     let (code, message) = fail(&args);

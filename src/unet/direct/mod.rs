@@ -6,7 +6,7 @@
 
 mod conv;
 mod kernel;
-mod single;
+mod layer;
 mod step;
 mod stream;
 mod tiles;
@@ -15,7 +15,7 @@ use anyhow::{Result, ensure};
 
 use self::kernel::BLOCK;
 pub use self::kernel::instructions;
-use self::single::Single;
+use self::layer::Layer;
 pub use self::step::{DirectReplica, Dropout};
 use self::stream::{Head, Picture, Span, Stream, Wanted};
 use super::weights::{FoldedConv, Weights};
@@ -26,7 +26,7 @@ use crate::tile::{halo_px, multiple_px};
 /// The network on the processor.
 pub struct DirectSegmenter {
     widths: Vec<usize>,
-    stream: Stream<Single>,
+    stream: Stream,
 }
 
 impl DirectSegmenter {
@@ -38,7 +38,7 @@ impl DirectSegmenter {
             let inputs = conv.channels[0];
             // A decoder begins with the level below, doubled, then takes what the encoder handed over.
             let begins = k >= first_decoder && k % 2 == 0;
-            Single::new(conv, if begins { inputs - conv.channels[1] } else { 0 })
+            Layer::new(conv, if begins { inputs - conv.channels[1] } else { 0 })
         };
         let layers = weights.folded().iter().enumerate().map(pack).collect();
         let (weight, bias) = weights.head();

@@ -9,45 +9,15 @@ mod wiring;
 
 use std::iter;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use rayon::prelude::*;
 
 pub use self::ring::{Cut, Piece, Ring};
-use self::wiring::{Groups, Node, Work, kept, nodes, reach, wanted};
+use self::wiring::{Groups, Node, Work, kept, nodes, steps, wanted};
 pub use self::wiring::{Span, Wanted};
-use super::kernel::{BLOCK, SLACK_PX};
-
-/// A convolution of the network, in some arithmetic.
-pub trait Layer: Sync {
-    /// [`BLOCK`] channels of a pixel.
-    type Pixel: Copy + Send + Sync;
-    /// What a thread needs beside.
-    type Room: Default + Send;
-    /// All channels zero.
-    const ZERO: Self::Pixel;
-
-    /// Makes a pixel of the picture, of one channel, of what was one before.
-    fn input(pixel: &mut Self::Pixel, grey: u8);
-    /// The largest of four in each channel.
-    fn largest(of: [&Self::Pixel; 4]) -> Self::Pixel;
-    /// The sum of channels by weights.
-    fn dot(pixel: &Self::Pixel, weights: &[f32]) -> f32;
-
-    /// Rows and columns are computed in groups of so many, an even number or 1.
-    fn group(&self) -> i64;
-    /// How an answer of `blocks` is cut for the threads.
-    fn cut(&self, blocks: usize) -> Cut;
-    /// Computes a piece of the answer.
-    fn compute(
-        &self,
-        below: Option<&Ring<Self::Pixel>>,
-        same: &Ring<Self::Pixel>,
-        piece: Piece<'_, Self::Pixel>,
-        room: &mut Self::Room,
-    );
-}
+use super::kernel::{BLOCK, Lanes, SLACK_PX};
+use super::layer::{Layer, Room};
 
 /// The last convolution, 1x1.
 pub struct Head {
@@ -57,22 +27,22 @@ pub struct Head {
 }
 
 /// The network, packed.
-pub struct Stream<L> {
+pub struct Stream {
     widths: Vec<usize>,
-    layers: Vec<L>,
+    layers: Vec<Layer>,
     head: Head,
 }
 
 /// What the network looks at.
 pub struct Picture<'a> {
-    /// The pixels of a row from a column on, if it has any; what is not there is 0.
+    /// The pixels of a row, if it has any; what is not there is 0.
     pub row: &'a (dyn Fn(i64) -> Option<&'a [u8]> + Sync),
     /// Rows and columns beyond which all levels are zero, not only the picture.
     pub edge: Option<(i64, i64)>,
 }
 
-impl<L: Layer> Stream<L> {
-    pub fn new(widths: &[usize], layers: Vec<L>, head: Head) -> Self {
+impl Stream {
+    pub fn new(widths: &[usize], layers: Vec<Layer>, head: Head) -> Self {
         Self { widths: widths.to_vec(), layers, head }
     }
 
@@ -114,31 +84,17 @@ impl<L: Layer> Stream<L> {
         /// Rows of the picture that are taken in at once, on the coarsest level.
         const COARSE_ROWS: i64 = 2;
         let (nodes, wanted) = self.wanted(answer, picture.edge);
-        let step = (COARSE_ROWS << (self.widths.len() - 1)).max(16);
-        let all = wanted[0].rows.clone();
-        let ends = (1..).map(|k| (all.start + k * step).min(all.end));
-        let mut steps = Vec::new();
-        for end in ends {
-            steps.push(reach(&nodes, &wanted, end));
-            if end == all.end {
-                break;
-            }
-        }
-        let room = kept(&nodes, &wanted, &steps);
-        let mut rings: Vec<_> = nodes
-            .iter()
-            .zip(&wanted)
-            .zip(room)
-            .map(|((node, wanted), kept)| {
-                Ring::new(L::ZERO, wanted, kept, node.channels.div_ceil(BLOCK), 2 * SLACK_PX)
-            })
-            .collect();
-        let rooms: Vec<_> = (0..rayon::current_num_threads()).map(|_| Mutex::default()).collect();
+        let steps = steps(&nodes, &wanted, (COARSE_ROWS << (self.widths.len() - 1)).max(16));
+        let ring = |((node, kept), wanted): ((&Node, usize), &Wanted)| {
+            Ring::new(wanted, kept, node.channels.div_ceil(BLOCK), 2 * SLACK_PX)
+        };
+        let mut rings: Vec<Ring> =
+            nodes.iter().zip(kept(&nodes, &wanted, &steps)).zip(&wanted).map(ring).collect();
         let mut before: Vec<i64> = wanted.iter().map(|node| node.rows.start).collect();
         for after in steps {
             for (k, node) in nodes.iter().enumerate() {
                 let (sources, rest) = rings.split_at_mut(k);
-                self.advance(node, picture, (sources, &mut rest[0]), before[k]..after[k], &wanted[k], &rooms);
+                self.advance(node, picture, (sources, &mut rest[0]), before[k]..after[k], &wanted[k]);
             }
             if let (Some(ring), Some(&from), Some(&to)) = (rings.last(), before.last(), after.last()) {
                 self.give(ring, from.max(answer.rows.start)..to.min(answer.rows.end), answer, take)?;
@@ -148,15 +104,14 @@ impl<L: Layer> Stream<L> {
         Ok(products(&nodes, &wanted))
     }
 
-    /// Computes `rows` of a node, in a room for each thread.
+    /// Computes `rows` of a node.
     fn advance(
         &self,
         node: &Node,
         picture: &Picture<'_>,
-        (sources, ring): (&[Ring<L::Pixel>], &mut Ring<L::Pixel>),
+        (sources, ring): (&[Ring], &mut Ring),
         rows: Range<i64>,
         wanted: &Wanted,
-        rooms: &[Mutex<L::Room>],
     ) {
         let blocks = ring.blocks();
         let whole = Cut { rows: 1, step: 1, steps: i64::MAX, blocks: 1 };
@@ -166,7 +121,7 @@ impl<L: Layer> Stream<L> {
                 for (_, _, line) in piece.lines {
                     for (to, col) in line.iter_mut().zip(piece.cols.clone()) {
                         let grey = usize::try_from(col).ok().and_then(|col| there.get(col));
-                        L::input(to, grey.copied().unwrap_or(0));
+                        to[0] = f32::from(grey.copied().unwrap_or(0)) / 255.0;
                     }
                 }
             }),
@@ -175,17 +130,15 @@ impl<L: Layer> Stream<L> {
                     let fine = |down| sources[of].row(2 * row + down, block, 2 * piece.cols.start);
                     let pairs = fine(0).as_chunks::<2>().0.iter().zip(fine(1).as_chunks::<2>().0);
                     for (to, (upper, lower)) in line.iter_mut().zip(pairs) {
-                        *to = L::largest([&upper[0], &upper[1], &lower[0], &lower[1]]);
+                        *to = largest([&upper[0], &upper[1], &lower[0], &lower[1]]);
                     }
                 }
             }),
             Work::Conv { unit, same, below } => {
                 let layer = &self.layers[unit];
                 let pieces = ring.pieces(rows, wanted, layer.cut(blocks));
-                pieces.into_par_iter().for_each(|piece| {
-                    let thread = rayon::current_thread_index().unwrap_or(0);
-                    let mut room = rooms[thread % rooms.len()].lock().unwrap_or_else(PoisonError::into_inner);
-                    layer.compute(below.map(|below| &sources[below]), &sources[same], piece, &mut room);
+                pieces.into_par_iter().for_each_init(Room::default, |room, piece| {
+                    layer.compute(below.map(|below| &sources[below]), &sources[same], piece, room);
                 });
             }
         }
@@ -194,7 +147,7 @@ impl<L: Layer> Stream<L> {
     /// The probabilities of some rows.
     fn give(
         &self,
-        ring: &Ring<L::Pixel>,
+        ring: &Ring,
         rows: Range<i64>,
         answer: &Wanted,
         take: &mut dyn FnMut(i64, &[f32]) -> Result<()>,
@@ -204,7 +157,7 @@ impl<L: Layer> Stream<L> {
             let mut line = vec![self.head.bias; (span.end - span.start).max(0) as usize];
             for (block, weight) in self.head.weight.chunks_exact(BLOCK).enumerate() {
                 for (sum, pixel) in line.iter_mut().zip(ring.row(row, block, span.start)) {
-                    *sum += L::dot(pixel, weight);
+                    *sum += pixel.iter().zip(weight).map(|(v, w)| v * w).sum::<f32>();
                 }
             }
             for v in &mut line {
@@ -226,6 +179,14 @@ impl<L: Layer> Stream<L> {
     }
 }
 
+/// The largest of four in each channel.
+fn largest(of: [&Lanes; 4]) -> Lanes {
+    std::array::from_fn(|lane| {
+        let [a, b, c, d] = of.map(|pixel| pixel[lane]);
+        a.max(b).max(c.max(d))
+    })
+}
+
 /// Products that the definition of the convolutions takes for what is wanted.
 fn products(nodes: &[Node], wanted: &[Wanted]) -> u64 {
     let of = |node: &Node, wanted: &Wanted| match node.work {
@@ -242,14 +203,13 @@ fn products(nodes: &[Node], wanted: &[Wanted]) -> u64 {
 mod tests {
     use super::*;
     use crate::dice::Dice;
-    use crate::unet::direct::single::Single;
     use crate::unet::layout::units;
     use crate::unet::weights::FoldedConv;
 
     const ROWS: i64 = 150;
     const COLS: usize = 170;
 
-    fn drawn(widths: &[usize]) -> Stream<Single> {
+    fn drawn(widths: &[usize]) -> Stream {
         let mut dice = Dice::new(3, &[]);
         let mut draw = |count: usize| -> Vec<f32> { (0..count).map(|_| dice.unit() as f32 - 0.5).collect() };
         let layers = units(widths)
@@ -259,14 +219,14 @@ mod tests {
                 let weight = draw(unit.inputs * unit.outputs * 9);
                 let conv = FoldedConv { channels, weight, bias: draw(unit.outputs) };
                 let doubled = unit.block.starts_with("dec") && unit.number == 1;
-                Single::new(&conv, if doubled { unit.inputs - unit.outputs } else { 0 })
+                Layer::new(&conv, if doubled { unit.inputs - unit.outputs } else { 0 })
             })
             .collect();
         Stream::new(widths, layers, Head { weight: draw(BLOCK), bias: 0.1 })
     }
 
     /// The probabilities of `answer`, a row and column each, of a picture of which only `seen` rows are shown.
-    fn run(stream: &Stream<Single>, answer: &Wanted, seen: Range<i64>) -> Vec<(i64, i64, u32)> {
+    fn run(stream: &Stream, answer: &Wanted, seen: Range<i64>) -> Vec<(i64, i64, u32)> {
         let mut dice = Dice::new(8, &[]);
         let pixels: Vec<u8> = (0..ROWS as usize * COLS).map(|_| dice.below(256) as u8).collect();
         let there = seen.start.max(0)..seen.end.min(ROWS);

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::wiring::{Span, Wanted};
+use crate::unet::direct::kernel::{BLOCK, Lanes};
 
 /// Rows of blocked channels, a new one in the place of one that nothing needs any more.
-pub struct Ring<P> {
+pub struct Ring {
     /// The rows that there will ever be.
     known: Range<i64>,
     /// Column of a row's first pixel.
@@ -15,13 +16,13 @@ pub struct Ring<P> {
     blocks: usize,
     stride: usize,
     /// `[kept][blocks][stride]`.
-    pixels: Vec<P>,
+    pixels: Vec<Lanes>,
     /// A row beyond the edge.
-    nothing: Vec<P>,
+    nothing: Vec<Lanes>,
 }
 
 /// Some columns of some rows, to be written.
-pub struct Piece<'a, P> {
+pub struct Piece<'a> {
     /// The first row.
     pub row: i64,
     /// The columns.
@@ -29,7 +30,7 @@ pub struct Piece<'a, P> {
     /// The first block.
     pub block: usize,
     /// Row, block, pixels.
-    pub lines: Vec<(i64, usize, &'a mut [P])>,
+    pub lines: Vec<(i64, usize, &'a mut [Lanes])>,
 }
 
 /// How a node's rows are cut into [`Piece`]s.
@@ -54,9 +55,9 @@ impl Cut {
     }
 }
 
-impl<P: Copy + Send> Ring<P> {
+impl Ring {
     /// Room for `kept` rows of `blocks`, and `slack` pixels past a row's end that may be written and mean nothing.
-    pub fn new(zero: P, wanted: &Wanted, kept: usize, blocks: usize, slack: usize) -> Self {
+    pub fn new(wanted: &Wanted, kept: usize, blocks: usize, slack: usize) -> Self {
         let cols = wanted.cols();
         let stride = (cols.end - cols.start).max(0) as usize + 2 + slack;
         Self {
@@ -65,8 +66,8 @@ impl<P: Copy + Send> Ring<P> {
             kept,
             blocks,
             stride,
-            pixels: vec![zero; kept * blocks * stride],
-            nothing: vec![zero; stride],
+            pixels: vec![[0.0; BLOCK]; kept * blocks * stride],
+            nothing: vec![[0.0; BLOCK]; stride],
         }
     }
 
@@ -76,7 +77,7 @@ impl<P: Copy + Send> Ring<P> {
     }
 
     /// A row of a block from column `col` on, at least as far as one past the last column wanted.
-    pub fn row(&self, row: i64, block: usize, col: i64) -> &[P] {
+    pub fn row(&self, row: i64, block: usize, col: i64) -> &[Lanes] {
         let from = (col - self.col0) as usize;
         if !self.known.contains(&row) {
             return &self.nothing[from..];
@@ -86,7 +87,7 @@ impl<P: Copy + Send> Ring<P> {
     }
 
     /// `rows`, which begin a group, as pieces, in the order of rows, columns and blocks.
-    pub fn pieces(&mut self, rows: Range<i64>, wanted: &Wanted, cut: Cut) -> Vec<Piece<'_, P>> {
+    pub fn pieces(&mut self, rows: Range<i64>, wanted: &Wanted, cut: Cut) -> Vec<Piece<'_>> {
         let (kept, blocks, col0) = (self.kept as i64, self.blocks, self.col0);
         let mut lines = Vec::new();
         for (k, mut line) in self.pixels.chunks_exact_mut(self.stride).enumerate() {
@@ -106,7 +107,7 @@ impl<P: Copy + Send> Ring<P> {
             }
         }
         lines.sort_unstable_by_key(|(key, ..)| *key);
-        let mut pieces: Vec<Piece<'_, P>> = Vec::new();
+        let mut pieces: Vec<Piece<'_>> = Vec::new();
         let mut last = None;
         for ((group, first, part, row, block), cols, pixels) in lines {
             if last != Some((group, first, part)) {

@@ -102,6 +102,13 @@ impl Wanted {
         self.spans.iter().map(|span| (span.end - span.start).max(0)).sum()
     }
 
+    /// Makes room for more rows, of which nothing is wanted yet.
+    fn grow(&mut self, rows: &Range<i64>) {
+        let all = hull(&self.rows, rows);
+        self.spans = all.clone().map(|row| self.span(row)).collect();
+        self.rows = all;
+    }
+
     fn add(&mut self, row: i64, span: &Span) {
         if self.rows.contains(&row) {
             let mine = &mut self.spans[(row - self.rows.start) as usize];
@@ -187,17 +194,8 @@ pub fn wanted(nodes: &[Node], answer: Wanted, edge: Option<(i64, i64)>) -> Vec<W
     all
 }
 
-impl Wanted {
-    /// Makes room for more rows, of which nothing is wanted yet.
-    fn grow(&mut self, rows: &Range<i64>) {
-        let all = hull(&self.rows, rows);
-        self.spans = all.clone().map(|row| self.span(row)).collect();
-        self.rows = all;
-    }
-}
-
 /// How far each node has come once the input is there up to row `input`.
-pub fn reach(nodes: &[Node], wanted: &[Wanted], input: i64) -> Vec<i64> {
+fn reach(nodes: &[Node], wanted: &[Wanted], input: i64) -> Vec<i64> {
     let mut until: Vec<i64> = Vec::new();
     for (node, mine) in nodes.iter().zip(wanted) {
         let whole = |source: usize| until[source] == wanted[source].rows.end;
@@ -217,6 +215,13 @@ pub fn reach(nodes: &[Node], wanted: &[Wanted], input: i64) -> Vec<i64> {
         until.push(reached.max(mine.rows.start));
     }
     until
+}
+
+/// How far each node has come after each step, in which `rows` more rows of the input come.
+pub fn steps(nodes: &[Node], wanted: &[Wanted], rows: i64) -> Vec<Vec<i64>> {
+    let input = &wanted[0].rows;
+    let ends = (input.start + rows..input.end).step_by(rows as usize).chain([input.end]);
+    ends.map(|end| reach(nodes, wanted, end)).collect()
 }
 
 /// Rows that each node must keep: `steps` is how far it has come after each of them.

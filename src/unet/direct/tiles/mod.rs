@@ -59,7 +59,7 @@ fn has(doubled: bool, place: usize) -> bool {
 
 /// What a thread needs for a piece.
 #[derive(Default)]
-pub struct Room {
+pub struct TileRoom {
     /// `[input block][place that it has][tile]`.
     read: Vec<Lanes>,
     /// `[place][tile]` of one output block.
@@ -113,13 +113,7 @@ impl TiledConv {
     pub const GROUP: i64 = SIDE as i64;
 
     /// Computes a piece, whose rows and columns begin a tile.
-    pub fn compute(
-        &self,
-        below: Option<&Ring<Lanes>>,
-        same: &Ring<Lanes>,
-        piece: Piece<'_, Lanes>,
-        room: &mut Room,
-    ) {
+    pub fn compute(&self, below: Option<&Ring>, same: &Ring, piece: Piece<'_>, room: &mut TileRoom) {
         let tiles = piece.cols.clone().count().div_ceil(SIDE);
         fastest(TiledPiece { conv: self, below, same, piece, tiles, room });
     }
@@ -141,11 +135,11 @@ fn at_places(filter: &[f32]) -> [f32; PLACES] {
 
 struct TiledPiece<'a, 'b> {
     conv: &'a TiledConv,
-    below: Option<&'a Ring<Lanes>>,
-    same: &'a Ring<Lanes>,
-    piece: Piece<'b, Lanes>,
+    below: Option<&'a Ring>,
+    same: &'a Ring,
+    piece: Piece<'b>,
     tiles: usize,
-    room: &'a mut Room,
+    room: &'a mut TileRoom,
 }
 
 impl WithSimd for TiledPiece<'_, '_> {
@@ -357,11 +351,11 @@ mod tests {
     const COLS: i64 = 62;
 
     /// Random pixels of `channels`, some around rows `rows` and columns 0..`cols`.
-    fn drawn(channels: usize, rows: i64, cols: i64) -> Ring<Lanes> {
+    fn drawn(channels: usize, rows: i64, cols: i64) -> Ring {
         let mut dice = Dice::new(4, &[]);
         let wanted = Wanted { rows: -3..rows + 3, spans: vec![-3..cols + 3; (rows + 6) as usize] };
         let blocks = channels.div_ceil(BLOCK);
-        let mut ring = Ring::new([0.0; BLOCK], &wanted, (rows + 6) as usize, blocks, 0);
+        let mut ring = Ring::new(&wanted, (rows + 6) as usize, blocks, 0);
         let cut = Cut { rows: 1, step: 1, steps: i64::MAX, blocks: 1 };
         for (_, block, line) in ring.pieces(-3..rows + 3, &wanted, cut).into_iter().flat_map(|p| p.lines) {
             for pixel in line {
@@ -381,12 +375,12 @@ mod tests {
     fn through(with: impl FnOnce(TiledPiece<'_, '_>)) -> Vec<f32> {
         let (below, same) = (drawn(37, 5, COLS / 2 + 2), drawn(5, 8, COLS + 2));
         let wanted = Wanted { rows: 2..6, spans: vec![2..COLS; 4] };
-        let mut out = Ring::new([0.0; BLOCK], &wanted, 4, 2, 0);
+        let mut out = Ring::new(&wanted, 4, 2, 0);
         let tiled = TiledConv::new(&conv(42, 40), 37);
         let cut = Cut { steps: i64::MAX, ..TiledConv::cut(2) };
         let piece = out.pieces(2..6, &wanted, cut).swap_remove(0);
         let tiles = (COLS as usize - 2) / SIDE;
-        let (below, room) = (Some(&below), &mut Room::default());
+        let (below, room) = (Some(&below), &mut TileRoom::default());
         with(TiledPiece { conv: &tiled, below, same: &same, piece, tiles, room });
         let pixel = |k: i64| (2 + k / 60, 2 + k % 60);
         (0..4 * 60 * 40)
