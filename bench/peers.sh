@@ -38,8 +38,15 @@ ours() {
   local net=$1
   timed bash -c '"$@" && "$1" merge found' ours "$marscan" scan --scenes scenes.csv --out found --settings "$net" \
     --weights "weights/$net.safetensors" --device cpu --threads 2 --precision "$2" --probability 0.95 --min-area 4 --min-score 0
+  cp said scanned
 }
 
+# What a matrix product reaches here, in 2 threads: the measure of the GFLOP/s.
+peak=$("$python" -c 'import time, torch
+torch.set_num_threads(2); a, b = torch.rand(4096, 4096), torch.rand(4096, 4096)
+def seconds():
+    began = time.time(); torch.mm(a, b); return time.time() - began
+seconds(); print(round(2 * 4096 ** 3 / min(seconds() for _ in range(7)) / 1e9, 1))')
 echo "round,system,precision,network,seconds,peak_mib,impacts" > "$out/raw.csv"
 for round in $(seq "$rounds"); do
   for net in unet1 unet3; do
@@ -55,5 +62,6 @@ for round in $(seq "$rounds"); do
     done
   done
 done
-"$python" "$table" "$out/raw.csv" "$rows" > "$out/README.md"
+flop=$(for net in unet1 unet3; do "$marscan" settings --settings $net | sed -n 's/.*; \(.*\) MFLOP a pixel.*/\1/p'; done)
+"$python" "$table" "$out/raw.csv" "$rows" "$(grep -o "of which [0-9.]*" scanned | cut -d" " -f3)" "$peak" $flop > "$out/README.md"
 cat "$out/README.md"

@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
             scheduler: Vec::new(),
         };
         let began = Instant::now();
-        let Scanned::Done(summary) = scan_shard(&job, 0, &mut segmenter, &|_| ())? else { continue };
+        let Scanned::Done(summary) = scan_shard(&job, 0, &mut segmenter, None, &|_| ())? else { continue };
         speeds.push(pixels / began.elapsed().as_secs_f64());
         println!("round {round}: {:.0} Mpx/s, seconds by stage {:.3?}", speeds[round], summary.stage_seconds);
     }

@@ -175,6 +175,7 @@ fn outcome(piece: &Piece, name: &str, row0: u64, row1: u64) -> SceneOutcome {
         valid_px: pixels,
         valid_m2: georef.map(|georef| pixels as f64 * georef.pixel_area_m2(centre)),
         computed_px: pixels * 5 / 4,
+        looked_px: None,
         failed: None,
         georef,
         geo_tags: None,

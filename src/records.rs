@@ -305,6 +305,9 @@ pub struct SceneOutcome {
     pub valid_m2: Option<f64>,
     /// Pixels that went through the network, halos and padding included.
     pub computed_px: u64,
+    /// Valid pixels that a first look at reduced resolution did not leave out, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_px: Option<u64>,
     /// Why it failed, if it did; none of its blobs are then published by this shard.
     pub failed: Option<String>,
     /// How its pixels lie on Mars, if the file says so.

@@ -101,7 +101,7 @@ fn plan_and_scan(args: &Args, list: &Path) -> Result<Merged> {
     };
     for index in 0..SHARDS {
         let progress = Progress::new(String::new());
-        let scanned = scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?;
+        let scanned = scan_shard(&job, index, segmenter.as_mut(), None, &|event| progress.see(event))?;
         progress.finish();
         let Scanned::Done(summary) = scanned else { bail!("nobody can stop a demo") };
         say!("shard {index} of {SHARDS}: {:.1} s on {}", summary.manifest.seconds, summary.manifest.device);

@@ -69,6 +69,9 @@ pub fn run(args: &Args) -> Result<Done> {
     if let Some(area_km2) = merged.searched_km2() {
         say!("{area_km2:.3} km² searched");
     }
+    if let Some(looked) = merged.looked() {
+        say!("screened: {:.2} % of the valid pixels were looked at", 100.0 * looked);
+    }
     if merged.maps > 0 {
         say!("{} maps of probabilities: {}", merged.maps, args.out.join(MAPS).display());
     }

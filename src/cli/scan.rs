@@ -10,7 +10,7 @@ use super::Done;
 use super::devices::DeviceFlags;
 use super::progress::Progress;
 use super::settings::Flags;
-use crate::config::{SegmenterKind, Settings, shipped_weights};
+use crate::config::{SCREEN_WEIGHTS, ScreenSettings, SegmenterKind, Settings, shipped_weights};
 use crate::detect::Segmenter;
 use crate::detect::threshold::GreyThreshold;
 use crate::fault::WrongUsage;
@@ -18,8 +18,9 @@ use crate::job::{StopRequest, array_task, kept, task_id};
 use crate::plan::SceneList;
 use crate::ranks::place;
 use crate::raster::Io;
-use crate::scan::{ScanJob, Scanned, ShardSummary, scan_shard};
+use crate::scan::{ScanJob, Scanned, Screen, ShardSummary, scan_shard};
 use crate::unet::device::{choose_all, hold_all};
+use crate::unet::layout::flop_per_px;
 use crate::unet::{self, Chosen};
 
 /// Scan a shard of the scene list; in a job array the scheduler says which.
@@ -70,6 +71,16 @@ pub struct Args {
     /// be in several shards, so that no task alone can. `merge --overlay` does so for shards scanned without
     #[arg(long)]
     overlay: bool,
+    /// Look first with a small network at reduced resolution, and with the full one only where that is not sure of
+    /// nothing: several times as fast where there is little to find. What is looked at is as without it
+    #[arg(long)]
+    screen: bool,
+    /// Weights (safetensors) of the small network in place of the shipped ones; their shape is the settings'
+    #[arg(long, requires = "screen")]
+    screen_weights: Option<PathBuf>,
+    /// The small network is sure of nothing where its probability stays under this
+    #[arg(long, requires = "screen")]
+    screen_probability: Option<f64>,
     #[command(flatten)]
     flags: Flags,
 }
@@ -81,7 +92,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Done> {
     // First, so that a signal never finds a task that does not listen yet.
     let stop = StopRequest::listen()?;
-    let settings = args.flags.load()?;
+    let mut settings = args.flags.load()?;
+    let screen = screen(args, &mut settings)?;
     let (wanted, shards) = which(args)?;
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
@@ -111,7 +123,9 @@ pub fn run(args: &Args) -> Result<Done> {
         let progress = Progress::new(prefix.clone());
         let ended = match stop.asked() {
             Some(_) => Scanned::Stopped,
-            None => scan_shard(&job, index, segmenter.as_mut(), &|event| progress.see(event))?,
+            None => {
+                scan_shard(&job, index, segmenter.as_mut(), screen.as_ref(), &|event| progress.see(event))?
+            }
         };
         let Scanned::Done(summary) = ended else {
             progress.stopped(stop.asked().unwrap_or("a signal"));
@@ -165,6 +179,29 @@ fn which(args: &Args) -> Result<(Vec<usize>, usize)> {
     Ok((wanted.skip(rank).step_by(ranks).collect(), shards))
 }
 
+/// The first look of these flags and settings, which then name its weights.
+fn screen(args: &Args, settings: &mut Settings) -> Result<Option<Screen>> {
+    let of_file = settings.scan.screen.take();
+    if !args.screen && of_file.is_none() {
+        return Ok(None);
+    }
+    let mut screen = of_file.map_or_else(ScreenSettings::shipped, Ok)?;
+    screen.probability = args.screen_probability.unwrap_or(screen.probability);
+    let file = args.screen_weights.as_deref().map(read_weights).transpose()?;
+    let bytes = file.as_deref().unwrap_or(SCREEN_WEIGHTS);
+    screen.weights = blake3::hash(bytes).to_hex().to_string();
+    let network = unet::on_cpu(&screen.widths, bytes).context("the screening network")?;
+    let screen = settings.scan.screen.insert(screen);
+    let network = Screen::new(Box::new(network), screen);
+    settings.check()?;
+    Ok(Some(network))
+}
+
+fn read_weights(path: &Path) -> Result<Vec<u8>> {
+    Ok(std::fs::read(path)
+        .map_err(|why| WrongUsage(format!("cannot read the weights {}: {why}", path.display())))?)
+}
+
 /// What gives pixels their probability, and the id of its weights.
 ///
 /// # Errors
@@ -182,8 +219,7 @@ pub fn segmenter(
     let file;
     let bytes: &[u8] = match (weights, shipped_weights(&settings.name)) {
         (Some(path), _) => {
-            file = std::fs::read(path)
-                .map_err(|why| WrongUsage(format!("cannot read the weights {}: {why}", path.display())))?;
+            file = read_weights(path)?;
             &file
         }
         (None, Some(shipped)) => shipped,
@@ -231,6 +267,22 @@ fn print(job: &ScanJob, summary: &ShardSummary, prefix: &str) {
         manifest.threads,
         manifest.peak_rss_anon_bytes as f64 / f64::from(1 << 20)
     );
+    if let Some(looked) = manifest.scenes.iter().filter_map(|scene| scene.looked_px).reduce(|a, b| a + b) {
+        say!(
+            "  screened: {:.2} % of the valid pixels were looked at",
+            100.0 * looked as f64 / valid.max(1.0)
+        );
+    }
+    let infer_s = summary.stage_seconds.iter().find(|(name, _)| name == "infer").map(|(_, seconds)| *seconds);
+    if let Some(infer_s) = infer_s.filter(|_| job.settings.scan.segmenter == SegmenterKind::Unet) {
+        let flop = flop_per_px(&job.settings.network.widths);
+        let needed = sum(|s| s.looked_px.unwrap_or(s.valid_px));
+        say!(
+            "  the network: {:.3} MFLOP for each valid pixel, {:.1} GFLOP/s",
+            flop / 1e6,
+            needed * flop / 1e9 / infer_s
+        );
+    }
     let stages: Vec<_> = summary.stage_seconds.iter().map(|(name, s)| format!("{name} {s:.2}")).collect();
     say!("  seconds by stage: {}", stages.join(", "));
     for scene in manifest.scenes.iter().filter(|scene| scene.failed.is_some()) {

@@ -6,6 +6,7 @@ use clap::Args as ClapArgs;
 use super::Done;
 use crate::config::{self, Precision, SegmenterKind, Settings};
 use crate::fault::WrongUsage;
+use crate::unet::layout::flop_per_px;
 
 /// Settings by name or file, then flags over them.
 #[derive(Clone, Debug, ClapArgs)]
@@ -94,10 +95,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Done> {
     let settings = args.flags.load()?;
     say!(
-        "# halo {} px, windows answer for {} px, grid of {} px; id {:.16}",
+        "# halo {} px, windows answer for {} px, grid of {} px; {:.3} MFLOP a pixel; id {:.16}",
         settings.halo_px(),
         settings.core_px(),
         settings.multiple_px(),
+        flop_per_px(&settings.network.widths) / 1e6,
         settings.id()
     );
     say!("{}", toml::to_string(&settings)?.trim_end());

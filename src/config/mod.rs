@@ -1,6 +1,7 @@
 //! Settings: presets compiled in, a file, then flags; checked once, then plain values.
 
 mod presets;
+mod screen;
 mod training;
 
 use std::path::Path;
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::fault::WrongUsage;
 use crate::tile::{halo_px, multiple_px};
 
-pub use presets::{PRESETS, shipped_weights};
+pub use presets::{PRESETS, SCREEN_WEIGHTS, shipped_weights};
+pub use screen::{SCREEN_CELL_PX, ScreenSettings};
 pub use training::{LossKind, OptimiserKind, ScheduleKind, TrainSettings};
 
 /// All settings of a run, none optional; each run saves them beside its results.
@@ -83,6 +85,9 @@ pub struct ScanSettings {
     pub dark_max: u8,
     /// With `threshold`: grey levels from here are impact; 0 for none.
     pub bright_min: u8,
+    /// A first look that leaves out ground, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub screen: Option<ScreenSettings>,
 }
 
 /// What gives pixels their probability.
@@ -153,6 +158,11 @@ fn demand(holds: bool, key: &str, value: &dyn std::fmt::Display, limit: &str) ->
     if holds { Ok(()) } else { Err(wrong(format!("{key} = {value}: must be {limit}"))) }
 }
 
+fn check_widths(key: &str, widths: &[usize]) -> Result<()> {
+    let usable = (2..=6).contains(&widths.len()) && widths.iter().all(|width| (1..=2048).contains(width));
+    demand(usable, key, &format!("{widths:?}"), "2 to 6 numbers of 1 to 2048")
+}
+
 fn wrong(message: String) -> anyhow::Error {
     WrongUsage(message).into()
 }
@@ -164,10 +174,7 @@ impl Settings {
         /// Pixels given to the device at once.
         const MOST_PX: u64 = 1 << 27;
         let (network, scan) = (&self.network, &self.scan);
-        let widths = format!("{:?}", network.widths);
-        let usable =
-            (2..=6).contains(&network.widths.len()) && network.widths.iter().all(|w| (1..=2048).contains(w));
-        demand(usable, "network.widths", &widths, "2 to 6 numbers of 1 to 2048")?;
+        check_widths("network.widths", &network.widths)?;
         demand((0.0..1.0).contains(&network.dropout), "network.dropout", &network.dropout, "in 0..1")?;
         let input = &self.input;
         demand(
@@ -195,6 +202,9 @@ impl Settings {
         )?;
         demand((0.0..=1.0).contains(&scan.min_score), "scan.min_score", &scan.min_score, "in 0..=1")?;
         demand(scan.min_area_px > 0, "scan.min_area_px", &scan.min_area_px, "at least 1")?;
+        if let Some(screen) = &scan.screen {
+            screen.check()?;
+        }
         self.train.check(multiple_px(&network.widths))
     }
 

@@ -20,3 +20,6 @@ pub fn shipped_weights(preset: &str) -> Option<&'static [u8]> {
         _ => None,
     }
 }
+
+/// The shipped screening network, a safetensors file's bytes.
+pub const SCREEN_WEIGHTS: &[u8] = include_bytes!("../../configs/screen.safetensors");

@@ -51,7 +51,7 @@ pub trait Segmenter: Send {
     }
 
     /// The way to whole bands, where there is one; otherwise they are cut into windows.
-    fn streaming(&mut self) -> Option<&mut dyn Streaming> {
+    fn streaming(&self) -> Option<&dyn Streaming> {
         None
     }
 
@@ -69,27 +69,32 @@ pub struct BandPixels<'a> {
     pub rows: Range<u64>,
     /// Of the scene.
     pub cols: u64,
+    /// The columns of a row of the band that are asked for.
+    pub spans: &'a (dyn Fn(u64) -> Range<u64> + Sync),
     /// A row of the scene; the band's, and as many on each side as [`Streaming::reach_px`]. `None` outside of the scene.
     pub row: &'a (dyn Fn(i64) -> Option<&'a [u8]> + Sync),
     /// Whether to stop.
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
+/// Gets a row, a column, and the probabilities from there on, 0..=255.
+pub type Take<'a> = dyn FnMut(u64, u64, &[u8]) + 'a;
+
 /// A [`Segmenter`] that takes bands of any size as they are.
-pub trait Streaming {
+pub trait Streaming: Sync {
     /// Rows on each side of a band that its answer is computed from, if only by rounding.
     fn reach_px(&self) -> u32;
 
-    /// Writes the probabilities, 0..=255, of `band`'s pixels with data to `probabilities`, `[rows, cols]`; 0 is there
-    /// already. Gives the work done: of how many pixels it would be all.
+    /// Hands on the probabilities of what is asked for of `band`, at least where it has data, row by row; 0 where there is
+    /// none. Gives the work done: of how many pixels it would be all.
     ///
     /// # Errors
     /// [`crate::fault::Stopped`] soon after `stop` says so.
-    fn stream(&mut self, band: &BandPixels<'_>, probabilities: &mut [u8]) -> Result<u64>;
+    fn stream(&self, band: &BandPixels<'_>, take: &mut Take<'_>) -> Result<u64>;
 }
 
 /// Rows on each side of a band that `segmenter` looks at.
-pub fn reach_px(segmenter: &mut dyn Segmenter) -> u32 {
+pub fn reach_px(segmenter: &dyn Segmenter) -> u32 {
     let windows = segmenter.halo_px();
     segmenter.streaming().map_or(windows, |streaming| streaming.reach_px())
 }

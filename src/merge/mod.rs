@@ -121,6 +121,14 @@ impl Merged {
         Some(pixels as f64 / planned_px.max(1) as f64)
     }
 
+    /// The share of the valid pixels that a first look did not leave out, 0..=1, where there was one.
+    pub fn looked(&self) -> Option<f64> {
+        let outcomes = self.manifests.iter().flat_map(|manifest| &manifest.scenes);
+        let screened = outcomes.filter_map(|outcome| Some((outcome.looked_px?, outcome.valid_px)));
+        let (looked_px, valid_px) = screened.reduce(|a, b| (a.0 + b.0, a.1 + b.1))?;
+        Some(looked_px as f64 / valid_px.max(1) as f64)
+    }
+
     /// Ground searched, km², in the scenes that are georeferenced, if any is.
     pub fn searched_km2(&self) -> Option<f64> {
         km2(self.scenes.iter().map(|scene| scene.valid_m2))

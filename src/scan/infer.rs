@@ -1,8 +1,12 @@
 //! A band through the network: as it is where that can be, else windows are filled, segmented, their cores kept.
 
-use anyhow::{Result, ensure};
+use std::ops::Range;
 
-use crate::detect::{BandPixels, Segmenter, WindowBatch};
+use anyhow::{Result, ensure};
+use rayon::prelude::*;
+
+use super::screen::{Looked, Region, Screen};
+use crate::detect::{BandPixels, Segmenter, Streaming, WindowBatch};
 use crate::fault::Stopped;
 use crate::job::StopRequest;
 use crate::raster::Rows;
@@ -12,6 +16,7 @@ use crate::tile::TileGrid;
 /// What reads windows from rows and puts probabilities in a band; its buffers are made once.
 pub struct BandInference<'a> {
     segmenter: &'a mut dyn Segmenter,
+    screen: Option<&'a Screen>,
     grid: TileGrid,
     /// Empty where no windows are needed.
     batch: WindowBatch,
@@ -27,18 +32,42 @@ pub struct ProbBand {
     pub windows: u64,
     /// Pixels run, what is computed beside those of the band included.
     pub computed_px: u64,
+    /// Pixels with data that were looked at, where a first look left out the others.
+    pub looked_px: Option<u64>,
 }
 
 impl<'a> BandInference<'a> {
     /// Room for `batch` windows of `grid` a device.
-    pub fn new(segmenter: &'a mut dyn Segmenter, grid: TileGrid, batch: usize) -> Self {
+    pub fn new(
+        segmenter: &'a mut dyn Segmenter,
+        screen: Option<&'a Screen>,
+        grid: TileGrid,
+        batch: usize,
+    ) -> Self {
         let batch = if segmenter.streaming().is_some() { 0 } else { batch * segmenter.devices() };
         let batch = WindowBatch::new(batch, grid.window_px as usize);
         let answer = vec![0; batch.pixels.len()];
-        Self { segmenter, grid, batch, answer, cores: Vec::new() }
+        Self { segmenter, screen, grid, batch, answer, cores: Vec::new() }
     }
 
-    /// Runs what holds data of rows `row0..row1`; `rows` has the band and what lies around it.
+    /// The first look, where there is one.
+    ///
+    /// # Errors
+    /// [`Stopped`] soon after `stop` was asked.
+    pub fn look(
+        &mut self,
+        band: Range<u64>,
+        cols: u64,
+        rows: &Rows,
+        stop: &StopRequest,
+    ) -> Result<Option<Looked>> {
+        let Some(screen) = self.screen else { return Ok(None) };
+        let row = |row: i64| there(rows, row);
+        let stop = || stop.asked().is_some();
+        screen.look(&BandPixels { rows: band, cols, spans: &|_| 0..cols, row: &row, stop: &stop }).map(Some)
+    }
+
+    /// Runs what holds data of rows `row0..row1`, and was looked at; `rows` has the band and what lies around it.
     ///
     /// # Errors
     /// If the device fails, or [`Stopped`] soon after `stop` was asked.
@@ -48,34 +77,42 @@ impl<'a> BandInference<'a> {
         row1: u64,
         cols: u64,
         rows: &Rows,
+        looked: Option<&Looked>,
         stop: &StopRequest,
     ) -> Result<ProbBand> {
-        let mut band =
-            ProbBand { probabilities: vec![0; ((row1 - row0) * cols) as usize], windows: 0, computed_px: 0 };
-        if let Some(network) = self.segmenter.streaming() {
-            let there = rows.range();
-            let row =
-                |row: i64| u64::try_from(row).ok().filter(|row| there.contains(row)).map(|row| rows.row(row));
-            let stop = || stop.asked().is_some();
-            let pixels = BandPixels { rows: row0..row1, cols, row: &row, stop: &stop };
-            band.computed_px = network.stream(&pixels, &mut band.probabilities)?;
-            band.windows = 1;
-            return Ok(band);
+        let probabilities = vec![0; ((row1 - row0) * cols) as usize];
+        let mut band = ProbBand { probabilities, windows: 0, computed_px: 0, looked_px: None };
+        match self.segmenter.streaming() {
+            Some(network) => stream(network, row0..row1, cols, rows, looked, stop, &mut band)?,
+            None => self.windows(row0, row1, cols, rows, looked, stop, &mut band)?,
         }
+        band.looked_px = looked.map(|looked| looked.clear(&mut band.probabilities, rows));
+        Ok(band)
+    }
+
+    fn windows(
+        &mut self,
+        row0: u64,
+        row1: u64,
+        cols: u64,
+        rows: &Rows,
+        looked: Option<&Looked>,
+        stop: &StopRequest,
+        band: &mut ProbBand,
+    ) -> Result<()> {
         let grid = self.grid;
         for core in grid.cores(row0, row1, cols) {
-            if !has_data(&core, rows) {
+            if looked.is_some_and(|looked| !looked.any(&core)) || !has_data(&core, rows) {
                 continue;
             }
             self.fill(&core, cols, rows);
             self.cores.push(core);
             if self.cores.len() == self.batch.capacity() {
                 ensure!(stop.asked().is_none(), Stopped);
-                self.flush(row0, cols, rows, &mut band)?;
+                self.flush(row0, cols, rows, band)?;
             }
         }
-        self.flush(row0, cols, rows, &mut band)?;
-        Ok(band)
+        self.flush(row0, cols, rows, band)
     }
 
     /// Copies the window around `core` into the batch's next place; outside the scene is no data.
@@ -131,6 +168,48 @@ impl<'a> BandInference<'a> {
         }
         Ok(())
     }
+}
+
+/// Runs a band as it is, or those regions of it that were looked at, side by side.
+fn stream(
+    network: &dyn Streaming,
+    band: Range<u64>,
+    cols: u64,
+    rows: &Rows,
+    looked: Option<&Looked>,
+    stop: &StopRequest,
+    out: &mut ProbBand,
+) -> Result<()> {
+    let stop = || stop.asked().is_some();
+    let mut keep = |row: u64, col: u64, line: &[u8]| {
+        out.probabilities[((row - band.start) * cols + col) as usize..][..line.len()].copy_from_slice(line);
+    };
+    let Some(looked) = looked else {
+        let row = |row| there(rows, row);
+        let pixels = BandPixels { rows: band.clone(), cols, spans: &|_| 0..cols, row: &row, stop: &stop };
+        out.computed_px = network.stream(&pixels, &mut keep)?;
+        out.windows = 1;
+        return Ok(());
+    };
+    let of_region = |region: Region| -> Result<_> {
+        let (spans, row) = (|row| region.span(row), |row| there(rows, row));
+        let pixels = BandPixels { rows: region.rows.clone(), cols, spans: &spans, row: &row, stop: &stop };
+        let mut lines = Vec::new();
+        let computed_px =
+            network.stream(&pixels, &mut |row, col, line| lines.push((row, col, line.to_vec())))?;
+        Ok((computed_px, lines))
+    };
+    let regions: Vec<_> = looked.regions().into_par_iter().map(of_region).collect::<Result<_>>()?;
+    out.windows = regions.len() as u64;
+    for (computed_px, lines) in regions {
+        out.computed_px += computed_px;
+        lines.iter().for_each(|(row, col, line)| keep(*row, *col, line));
+    }
+    Ok(())
+}
+
+fn there(rows: &Rows, row: i64) -> Option<&[u8]> {
+    u64::try_from(row).ok().filter(|row| rows.range().contains(row)).map(|row| rows.row(row))
 }
 
 fn has_data(core: &PixelRect, rows: &Rows) -> bool {

@@ -35,6 +35,8 @@ pub struct BandRecord {
     pub valid_px: u64,
     /// Pixels through the network.
     pub computed_px: u64,
+    /// Pixels with data that a first look did not leave out, where there was one.
+    pub looked_px: Option<u64>,
     /// Against its mask, where that was looked at.
     pub pixel_error: Option<PixelError>,
     /// blake3 of its packed probabilities, where they are kept.

@@ -9,6 +9,7 @@ mod manifest;
 mod parts;
 mod pipeline;
 mod publish;
+mod screen;
 mod visit;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ pub use manifest::{read as read_manifest, write as write_manifest};
 pub use parts::{PART_TABLE, PARTS};
 pub use pipeline::level;
 pub use publish::shard_folder;
+pub use screen::Screen;
 pub use visit::{BandView, visit_scene};
 
 use journal::Journal;
@@ -189,7 +191,7 @@ impl ScanJob {
 }
 
 /// Scans shard `index` and publishes its folder; nothing is done where it is finished already, and bands that an
-/// earlier task finished are not scanned again.
+/// earlier task finished are not scanned again. Only what `screen` is not sure of goes through `segmenter`, if there is one.
 ///
 /// # Errors
 /// If the folder cannot be written, other results stand in its place, another task keeps working on it, or the
@@ -198,6 +200,7 @@ pub fn scan_shard(
     job: &ScanJob,
     index: usize,
     segmenter: &mut dyn Segmenter,
+    screen: Option<&Screen>,
     watch: &(dyn Fn(Event) + Sync),
 ) -> Result<Scanned> {
     job.check_names()?;
@@ -220,7 +223,7 @@ pub fn scan_shard(
     let memory = PeakMemory::default();
     let clock = ShardClock::start(journal.spent_s());
     let work = pipeline::Work { job, watch, memory: &memory, clock };
-    let found = match pipeline::run(work, &shard, segmenter, &mut journal) {
+    let found = match pipeline::run(work, &shard, segmenter, screen, &mut journal) {
         Err(why) if why.is::<Stopped>() => return Ok(Scanned::Stopped),
         found => found?,
     };

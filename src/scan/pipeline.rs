@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::infer::{BandInference, ProbBand};
 use super::journal::{BandRecord, Journal};
-use super::{Event, PeakMemory, ScanJob};
+use super::{Event, PeakMemory, ScanJob, Screen};
 use crate::config::InputSettings;
 use crate::detect::components::{LabelledBand, label_band};
 use crate::detect::{Segmenter, reach_px};
@@ -42,6 +42,8 @@ pub struct SceneFindings {
     pub valid_m2: Option<f64>,
     /// Through the network.
     pub computed_px: u64,
+    /// With data and looked at, where a first look left out the others.
+    pub looked_px: Option<u64>,
     /// Against its mask, where that is looked at.
     pub pixel_error: Option<PixelError>,
     /// Why it failed.
@@ -114,11 +116,12 @@ pub fn run(
     work: Work,
     shard: &Shard,
     segmenter: &mut dyn Segmenter,
+    screen: Option<&Screen>,
     journal: &mut Journal,
 ) -> Result<Findings> {
     let scan = &work.job.settings.scan;
     let grid = TileGrid { window_px: scan.window_px, halo_px: segmenter.halo_px() };
-    let reach_px = reach_px(segmenter);
+    let reach_px = reach_px(segmenter).max(screen.map_or(0, Screen::reach_px));
     (work.watch)(Event::Begun { pixels: crate::plan::shard_pixels(&work.job.scenes.records, shard) });
     let (mut findings, bands) = take_kept(work, shard, journal);
     std::thread::scope(|scope| {
@@ -127,7 +130,7 @@ pub fn run(
         let reader = scope.spawn(move || read(work, &bands, reach_px, &to_infer));
         let findings = &mut findings;
         let labeller = scope.spawn(move || label(work, labelling, findings, journal));
-        let inference = BandInference::new(segmenter, grid, scan.batch);
+        let inference = BandInference::new(segmenter, screen, grid, scan.batch);
         let inferred = infer(work.job, inference, &inferring, &to_label);
         drop((inferring, to_label));
         reader.join().map_err(|_| anyhow!("the reading thread failed"))?;
@@ -175,11 +178,15 @@ fn take_kept(work: Work, shard: &Shard, journal: &mut Journal) -> (Findings, Vec
 impl Findings {
     /// Takes in a finished band of `scene`.
     fn take(&mut self, scene: &Arc<MappedScene>, record: BandRecord) {
-        let BandRecord { band, valid_px, computed_px, pixel_error, packed, found, stages, .. } = record;
+        let BandRecord { band, valid_px, computed_px, looked_px, pixel_error, packed, found, stages, .. } =
+            record;
         let cols = scene.header().cols;
         let of_scene = self.begin(band, cols);
         of_scene.valid_px += valid_px;
         of_scene.computed_px += computed_px;
+        if let Some(looked_px) = looked_px {
+            *of_scene.looked_px.get_or_insert(0) += looked_px;
+        }
         of_scene.georef = scene.header().georef;
         if let Some(georef) = &of_scene.georef {
             let centre = ScenePx { row: (band.row0 + band.row1) as f64 / 2.0, col: cols as f64 / 2.0 };
@@ -284,7 +291,12 @@ fn infer(
         clock.stage("wait", 0, 0, 0);
         let cols = job.scenes.records[band.scene].cols;
         let content = content.and_then(|read| {
-            let run = || inference.run(band.row0, band.row1, cols, &read.rows, &job.stop);
+            let look = || inference.look(band.row0..band.row1, cols, &read.rows, &job.stop);
+            let looked = guarded(look)?;
+            if looked.is_some() {
+                clock.stage("screen", 0, read.valid_px, 0);
+            }
+            let run = || inference.run(band.row0, band.row1, cols, &read.rows, looked.as_ref(), &job.stop);
             let answer = guarded(run)?;
             clock.stage("infer", 0, answer.computed_px, answer.windows);
             Ok((read, answer))
@@ -361,6 +373,7 @@ fn measure(
         file: read.scene.stamp(),
         valid_px: read.valid_px,
         computed_px: answer.computed_px,
+        looked_px: answer.looked_px,
         pixel_error,
         packed: None,
         found,

@@ -194,6 +194,7 @@ fn describe(
             valid_px: scene.valid_px,
             valid_m2: scene.valid_m2,
             computed_px: scene.computed_px,
+            looked_px: scene.looked_px,
             failed: scene.failed,
             georef: scene.georef,
             geo_tags: scene.file.filter(|_| job.probabilities).map(|file| file.header().geo_tags.clone()),

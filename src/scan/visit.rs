@@ -19,7 +19,7 @@ pub struct BandView<'a> {
     pub row1: u64,
     /// The band's pixels, and those of its halo.
     pub rows: &'a Rows,
-    /// `[row1 - row0, cols]`, 0..=255; 0 where there is no data. The same as in a scan.
+    /// `[row1 - row0, cols]`, 0..=255; 0 where there is no data. The same as in a scan that leaves out nothing.
     pub probabilities: &'a [u8],
 }
 
@@ -39,12 +39,12 @@ pub fn visit_scene(
     let (all, cols) = (scene.header().rows, scene.header().cols);
     let band_rows = scan.band_rows.div_ceil(core).max(1) * core;
     let never = StopRequest::default();
-    let mut inference = BandInference::new(segmenter, grid, scan.batch);
+    let mut inference = BandInference::new(segmenter, None, grid, scan.batch);
     for row0 in (0..all).step_by(band_rows as usize) {
         let row1 = (row0 + band_rows).min(all);
         let place = || format!("rows {row0} to {row1}");
         let rows = scene.rows(row0.saturating_sub(reach)..(row1 + reach).min(all)).with_context(place)?;
-        let band = inference.run(row0, row1, cols, &rows, &never).with_context(place)?;
+        let band = inference.run(row0, row1, cols, &rows, None, &never).with_context(place)?;
         see(BandView { row0, row1, rows: &rows, probabilities: &band.probabilities })?;
         rows.unchanged()?;
     }

@@ -42,6 +42,7 @@ fn scan(folder: &Path, list: &str, pixels: u64, intervals: &[(f64, f64)]) {
             valid_px: 1,
             valid_m2: None,
             computed_px: 1,
+            looked_px: None,
             failed: None,
             georef: None,
             geo_tags: None,

@@ -47,6 +47,16 @@ pub fn units(widths: &[usize]) -> Vec<Unit> {
     units
 }
 
+/// Floating-point operations that the 3x3 convolutions take for a pixel, as they are defined: a product and a sum are two.
+pub fn flop_per_px(widths: &[usize]) -> f64 {
+    let bottom = widths.len().saturating_sub(1);
+    let of = |(k, unit): (usize, &Unit)| {
+        let block = k / 2;
+        18.0 * (unit.inputs * unit.outputs) as f64 / 4f64.powi(block.min(2 * bottom - block) as i32)
+    };
+    units(widths).iter().enumerate().map(of).sum()
+}
+
 /// Names and shapes of the tensors that training changes, in the order of the flat parameter vector.
 pub fn parameters(widths: &[usize]) -> Vec<(String, Vec<usize>)> {
     let mut all = Vec::new();
@@ -116,5 +126,12 @@ mod tests {
         };
         assert_eq!(count(&[32, 64, 128]), 472_257);
         assert_eq!(count(&[32, 64, 128, 256, 512]), 7_851_969);
+    }
+
+    #[test]
+    fn two_levels_take_what_one_counts_by_hand() {
+        let fine = 1 * 3 + 3 * 3 + (5 + 3) * 3 + 3 * 3;
+        let coarse = 3 * 5 + 5 * 5;
+        assert_eq!(flop_per_px(&[3, 5]), 18.0 * (f64::from(fine) + f64::from(coarse) / 4.0));
     }
 }

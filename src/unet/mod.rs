@@ -51,6 +51,19 @@ pub fn predictor(weights: &Weights, chosen: Chosen) -> Result<Predictor> {
     })
 }
 
+/// The network of `weights` (a safetensors file's bytes) on the CPU.
+///
+/// # Errors
+/// [`WrongUsage`] if the weights do not fit the network.
+pub fn on_cpu(widths: &[usize], weights: &[u8]) -> Result<DirectSegmenter> {
+    Ok(DirectSegmenter::new(&parse(widths, weights)?))
+}
+
+fn parse(widths: &[usize], weights: &[u8]) -> Result<Weights> {
+    let parsed = Weights::parse(widths, weights);
+    Ok(parsed.map_err(|why| WrongUsage(format!("the weights cannot be used: {why:#}")))?)
+}
+
 /// The network of `weights` (a safetensors file's bytes) on the devices that `choose` gives, each of which has agreed
 /// with the CPU on a window.
 ///
@@ -63,8 +76,7 @@ pub fn segmenter(
     precision: Precision,
     choose: impl FnOnce() -> Result<Vec<Chosen>>,
 ) -> Result<Box<dyn Segmenter>> {
-    let weights = Weights::parse(&network.widths, weights)
-        .map_err(|why| WrongUsage(format!("the weights cannot be used: {why:#}")))?;
+    let weights = parse(&network.widths, weights)?;
     let mut cpu = DirectSegmenter::new(&weights);
     let mut each: Vec<Box<dyn Segmenter>> = Vec::new();
     let chosen = choose()?;

@@ -26,6 +26,7 @@ mod review;
 mod rooms;
 #[path = "../../bench/run_folder.rs"]
 mod run_folder;
+mod screen;
 mod slurm;
 mod synth;
 mod together;

@@ -66,6 +66,9 @@ pub fn cards(merged: &Merged, speedup: &SpeedupRow) -> String {
         text += &card(format!("{km2:.1} km²"), name.into());
         text += &card(format!("{:.2}", 1000.0 * impacts as f64 / km2), "impacts per 1000 km²".into());
     }
+    if let Some(looked) = merged.looked() {
+        text += &card(format!("{:.2} %", 100.0 * looked), "of ground looked at after screening".into());
+    }
     if let Some((began, ended)) = span(merged) {
         text += &card(duration(ended - began), "from first start to last end".into());
     }

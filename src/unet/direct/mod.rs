@@ -19,7 +19,7 @@ use self::layer::Layer;
 pub use self::step::{DirectReplica, Dropout};
 use self::stream::{Head, Picture, Span, Stream, Wanted};
 use super::weights::{FoldedConv, Weights};
-use crate::detect::{BandPixels, Segmenter, Streaming, WindowBatch};
+use crate::detect::{BandPixels, Segmenter, Streaming, Take, WindowBatch};
 use crate::fault::Stopped;
 use crate::tile::{halo_px, multiple_px};
 
@@ -82,11 +82,11 @@ impl Streaming for DirectSegmenter {
         self.stream.reach_px()
     }
 
-    fn stream(&mut self, band: &BandPixels<'_>, probabilities: &mut [u8]) -> Result<u64> {
+    fn stream(&self, band: &BandPixels<'_>, take: &mut Take<'_>) -> Result<u64> {
         /// Columns that go through at once: what is kept of them is some 200 MB for five levels.
         const STRIP_COLS: u64 = 4096;
         let (row0, cols) = (band.rows.start, band.cols);
-        let mut products = 0;
+        let (mut products, mut bytes) = (0, Vec::new());
         let strips = cols.div_ceil(STRIP_COLS).max(1);
         for strip in 0..strips {
             let [col0, col1] = [strip, strip + 1].map(|k| (cols * k / strips) as i64);
@@ -99,11 +99,11 @@ impl Streaming for DirectSegmenter {
             products += self.stream.run(&picture, &answer, &mut |row, line| {
                 ensure!(!(band.stop)(), Stopped);
                 let start = answer.span(row).start as usize;
-                let from = &(band.row)(row).unwrap_or_default()[start..];
-                let to = &mut probabilities[(row as u64 - row0) as usize * cols as usize + start..];
-                for ((to, &p), &grey) in to.iter_mut().zip(line).zip(from) {
-                    *to = if grey == 0 { 0 } else { (p * 255.0 + 0.5) as u8 };
-                }
+                let pixels = &(band.row)(row).unwrap_or_default()[start..];
+                let level = |(&p, &grey): (&f32, &u8)| if grey == 0 { 0 } else { (p * 255.0 + 0.5) as u8 };
+                bytes.clear();
+                bytes.extend(line.iter().zip(pixels).map(level));
+                take(row as u64, start as u64, &bytes);
                 Ok(())
             })?;
         }
@@ -111,13 +111,16 @@ impl Streaming for DirectSegmenter {
     }
 }
 
-/// From the first pixel of a row's columns that has data to the last.
+/// From the first pixel of a row's columns that is asked for and has data to the last.
 fn ground(band: &BandPixels<'_>, row: u64, cols: Span) -> Span {
+    let asked = (band.spans)(row);
+    let start = cols.start.max(asked.start as i64);
+    let end = cols.end.min(asked.end as i64).max(start);
     let line = (band.row)(row as i64).unwrap_or_default();
-    let part = &line[cols.start as usize..cols.end as usize];
+    let part = &line[start as usize..end as usize];
     let first = part.iter().position(|&grey| grey != 0);
     let last = part.iter().rposition(|&grey| grey != 0);
-    first.zip(last).map_or(0..0, |(first, last)| cols.start + first as i64..cols.start + last as i64 + 1)
+    first.zip(last).map_or(0..0, |(first, last)| start + first as i64..start + last as i64 + 1)
 }
 
 impl Segmenter for DirectSegmenter {
@@ -133,7 +136,7 @@ impl Segmenter for DirectSegmenter {
         format!("cpu {}", instructions())
     }
 
-    fn streaming(&mut self) -> Option<&mut dyn Streaming> {
+    fn streaming(&self) -> Option<&dyn Streaming> {
         Some(self)
     }
 
@@ -145,10 +148,13 @@ impl Segmenter for DirectSegmenter {
             let band = BandPixels {
                 rows: halo..side as u64 - halo,
                 cols: side as u64,
+                spans: &|_| 0..side as u64,
                 row: &|row| row_of(window, side, row),
                 stop: &|| false,
             };
-            self.stream(&band, &mut probabilities[halo as usize * side..])?;
+            self.stream(&band, &mut |row, col, line| {
+                probabilities[row as usize * side + col as usize..][..line.len()].copy_from_slice(line);
+            })?;
         }
         Ok(())
     }

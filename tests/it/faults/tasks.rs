@@ -92,7 +92,7 @@ fn a_lost_device_or_a_panic_in_its_library_fails_the_shard_and_keeps_its_bands()
     let scan = |job: &ScanJob, windows: usize, panics: bool| {
         let kept = AtomicUsize::new(0);
         let mut segmenter = Failing { windows: windows.into(), panics };
-        let ended = scan_shard(job, 0, &mut segmenter, &|event| {
+        let ended = scan_shard(job, 0, &mut segmenter, None, &|event| {
             if let Event::GoesOn { bands, .. } = event {
                 kept.store(bands, Ordering::Relaxed);
             }
