@@ -46,6 +46,7 @@ for net in unet1 unet3; do
         --device "$device" --precision $precision "${windows[@]}"
       [ -e "$work/failed" ] && { echo "marscan,$net,$precision,refused,," >> "$out/raw.csv"; break; }
       awk -v n=$net -v p=$precision -v t=$turn -v OFS=, '/ Mpx\/s, on / { print "marscan", n, p, "scan " t, $3, "Mpx/s" }
+        / Mpx\/s, on / { sub(/.* Mpx\/s, on /, ""); sub(/; private memory.*/, ""); gsub(/, /, "; "); print "marscan", n, p, "device " t, $0, "" }
         /seconds by stage/ { sub(/.*seconds by stage: /, ""); gsub(/, /, "; "); print "marscan", n, p, "stages " t, $0, "s" }' "$work/said" >> "$out/raw.csv"
       echo "marscan,$net,$precision,card memory $turn,$memory,MiB" >> "$out/raw.csv"
     done

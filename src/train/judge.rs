@@ -108,7 +108,7 @@ pub fn judge(data: &DataSet, part: Part, networks: &[Candidate], device: &Chosen
 
 /// Probabilities in 0..=255 of all crops; no data is never impact.
 fn predict(network: &Candidate, all: &CropBatch, device: &Chosen) -> Result<Vec<u8>> {
-    let mut network = predictor(&network.weights, device.clone())?;
+    let mut network = predictor(&network.weights, device)?;
     let mut answer = Vec::with_capacity(all.pixels.len());
     for pixels in all.pixels.chunks(BATCH * all.side_px * all.side_px) {
         let probabilities = network(all.side_px, pixels)?;

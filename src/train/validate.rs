@@ -84,7 +84,7 @@ pub(super) fn validate(
 fn networks(team: &Team, weights: &Weights) -> Result<Vec<Predictor>> {
     let apart = team.devices.iter().enumerate();
     let apart = apart.filter(|(k, one)| team.devices[..*k].iter().all(|other| other.name != one.name));
-    apart.map(|(_, device)| predictor(weights, device.clone())).collect()
+    apart.map(|(_, device)| predictor(weights, device)).collect()
 }
 
 fn score(batch: &CropBatch, answer: &[f32]) -> Score {

@@ -29,6 +29,15 @@ pub struct Listed {
     nvidia: bool,
 }
 
+impl Listed {
+    /// Software Vulkan older than Mesa 26: 22 and 25 were seen to crash.
+    fn is_of_old_mesa(&self) -> bool {
+        let version = self.driver.split_once("Mesa ").and_then(|(_, version)| version.split('.').next());
+        self.kind == Kind::Software
+            && version.and_then(|major| major.parse().ok()).is_some_and(|major: u32| major < 26)
+    }
+}
+
 /// What sort of device, with the number of it among its sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -139,6 +148,10 @@ impl Machine {
         let gives =
             gives.map_or(String::new(), |list| format!(", of which {}={} gives", list.variable, list.text));
         match found {
+            Some(device) if device.is_of_old_mesa() => Err(format!(
+                "--device {choice}: {} ends the process at the first kernel with shared memory; Mesa 26 is needed",
+                device.driver
+            )),
             Some(device) if device.given != Some(false) => Ok(device),
             Some(device) => Err(format!("--device {choice}: {} is not one{gives} to this task", device.name)),
             None => {
@@ -257,6 +270,18 @@ mod tests {
         assert!(why.contains("is not one, of which CUDA_VISIBLE_DEVICES=2,0 gives"), "{why}");
         assert!(machine.find("gpu:2").unwrap_err().contains("CUDA_VISIBLE_DEVICES=2,0"));
         assert_eq!(machine.find("cpu").unwrap().kind, Kind::Cpu);
+    }
+
+    #[test]
+    fn software_vulkan_that_crashes_is_refused_with_what_to_do() {
+        let software = |driver: &str| {
+            let mut device = device(Kind::Software, "");
+            (device.choice, device.driver) = ("software".into(), format!("llvmpipe Mesa {driver}"));
+            Machine::arrange(vec![device], None, &[])
+        };
+        assert!(software("26.2.6-1 (LLVM 22.1.8)").find("software").is_ok());
+        let why = software("22.3.6 (LLVM 15.0.6)").find("software").unwrap_err();
+        assert!(why.contains("Mesa 22.3.6") && why.contains("Mesa 26"), "{why}");
     }
 
     #[test]

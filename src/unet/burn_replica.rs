@@ -10,11 +10,11 @@ use anyhow::{Context, Result, anyhow};
 use burn::tensor::module::conv2d;
 use burn::tensor::{Device, FloatDType, Tensor};
 
+use super::burn_network::{elu, float, on, same};
 use super::device::Chosen;
 use super::direct::Dropout;
 use super::layout::{BATCH_NORM_EPS, Unit, parameters, units, walk};
 use super::replica::{Place, Replica, Sums};
-use super::segment::{elu, float, on, same};
 use super::trainer::CropBatch;
 use crate::config::{NetworkSettings, Precision};
 use crate::fault::WrongUsage;

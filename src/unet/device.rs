@@ -5,8 +5,10 @@ use std::env;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, bail};
 use burn::tensor::{Device, DeviceKind};
+use cubecl::client::Client;
+use cubecl::device::WgpuDeviceKind;
 
 pub use super::adapters::{Kind, Listed, Machine};
 use crate::fault::WrongUsage;
@@ -17,6 +19,7 @@ use crate::job::{Asked, GpuLock, LOCKS, lock_gpu, task_id};
 pub struct Chosen {
     pub(super) device: Device,
     pub(super) is_cpu: bool,
+    kind: Kind,
     /// For logs and tables.
     pub name: String,
     /// The lock of a GPU: its address, or what stands for one.
@@ -30,7 +33,14 @@ static HELD: Mutex<BTreeMap<String, GpuLock>> = Mutex::new(BTreeMap::new());
 
 impl Chosen {
     fn cpu() -> Self {
-        Self { device: Device::flex(), is_cpu: true, name: "cpu".into(), key: None, given: false }
+        Self {
+            device: Device::flex(),
+            is_cpu: true,
+            kind: Kind::Cpu,
+            name: "cpu".into(),
+            key: None,
+            given: false,
+        }
     }
 
     fn of(listed: &Listed) -> Self {
@@ -38,6 +48,7 @@ impl Chosen {
         Self {
             device: open(listed.kind),
             is_cpu: listed.kind == Kind::Cpu,
+            kind: listed.kind,
             name: format!("{} {}", listed.choice, listed.name),
             key: is_gpu.then(|| listed.pci_address.clone().unwrap_or_else(|| listed.choice.clone())),
             given: listed.given == Some(true),
@@ -47,6 +58,22 @@ impl Chosen {
     /// What the ranks of a host compare to see whether they were given the same devices.
     pub fn place(&self) -> &str {
         self.key.as_deref().unwrap_or("cpu")
+    }
+
+    /// The GPU's own kernels and memory, beside what the framework does there.
+    ///
+    /// # Errors
+    /// If it is no GPU.
+    pub(super) fn client(&self) -> Result<Client> {
+        let kind = match self.kind {
+            Kind::Cpu => bail!("{} is no GPU", self.name),
+            Kind::DiscreteGpu(n) => WgpuDeviceKind::DiscreteGpu(n),
+            Kind::IntegratedGpu(n) => WgpuDeviceKind::IntegratedGpu(n),
+            Kind::VirtualGpu(n) => WgpuDeviceKind::VirtualGpu(n),
+            Kind::Software => WgpuDeviceKind::Cpu,
+        };
+        let device = cubecl::Device::vulkan(kind).map_err(|why| anyhow!("{}: {why}", self.name))?;
+        Ok(device.client())
     }
 
     /// Asks for the GPU with the locks in `folder`; who uses it, if that is another process and no scheduler meant

@@ -1,19 +1,20 @@
-//! The network: the only room that names burn or wgpu.
+//! The network: the only room that names burn, cubecl or wgpu.
 //!
-//! One description of the wiring ([`layout::walk`]) serves training and inference on any device, chosen at
-//! run time. [`DirectSegmenter`] says it again for inference on the CPU, without the framework, and is held
-//! to it by the tests. A panic inside the framework ends here as an error.
+//! One description of the wiring ([`layout::walk`]) serves training on any device, chosen at run time. Inference
+//! says it again without the framework's tensors, on the CPU ([`DirectSegmenter`]) and on GPUs ([`GpuSegmenter`]), and
+//! is held to it by the tests. A panic inside the framework ends here as an error.
 
 mod adapters;
+mod burn_network;
 mod burn_replica;
 mod check;
 pub mod device;
 mod direct;
 mod gang;
+mod gpu;
 pub mod layout;
 pub mod loss;
 pub mod replica;
-mod segment;
 mod several;
 mod trainer;
 pub mod weights;
@@ -24,10 +25,11 @@ use crate::config::{NetworkSettings, Precision};
 use crate::detect::Segmenter;
 use crate::fault::WrongUsage;
 
+pub use burn_network::BurnNetwork;
 pub use check::agrees;
 pub use device::{Chosen, Machine};
 pub use direct::DirectSegmenter;
-pub use segment::UnetSegmenter;
+pub use gpu::GpuSegmenter;
 pub use several::SeveralSegmenters;
 pub use trainer::{CropBatch, LossScale, Regime, StepOutcome, StepSeconds, Trainer};
 pub use weights::Weights;
@@ -39,15 +41,13 @@ pub type Predictor = Box<dyn FnMut(usize, &[u8]) -> Result<Vec<f32>> + Send>;
 ///
 /// # Errors
 /// If the device fails.
-pub fn predictor(weights: &Weights, chosen: Chosen) -> Result<Predictor> {
+pub fn predictor(weights: &Weights, chosen: &Chosen) -> Result<Predictor> {
     Ok(if chosen.is_cpu {
         let network = DirectSegmenter::new(weights);
         Box::new(move |side_px, pixels| network.probabilities(side_px, pixels))
     } else {
-        let network = UnetSegmenter::new(weights, chosen, Precision::F32)?;
-        Box::new(move |side_px, pixels| {
-            network.probabilities(pixels.len() / (side_px * side_px), side_px, pixels)
-        })
+        let mut network = GpuSegmenter::new(weights, chosen, Precision::F32)?;
+        Box::new(move |side_px, pixels| network.probabilities(side_px, pixels))
     })
 }
 
@@ -91,7 +91,7 @@ pub fn segmenter(
         };
     }
     for chosen in chosen {
-        let mut device = UnetSegmenter::new(&weights, chosen, precision)?;
+        let mut device = GpuSegmenter::new(&weights, &chosen, precision)?;
         agrees(&mut device, &mut cpu, precision)?;
         each.push(Box::new(device));
     }

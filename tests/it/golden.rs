@@ -3,13 +3,14 @@
 //!
 //! The files in `tests/data` are written by `tests/data/dump_goldens.py`.
 
-use marscan::config::{NetworkSettings, OptimiserKind, Precision, load};
+use marscan::config::{NetworkSettings, OptimiserKind, load};
 use marscan::train::optimiser::Optimiser;
 use marscan::unet::device::{choose, reference};
 use marscan::unet::layout::{parameters, statistics};
-use marscan::unet::{CropBatch, DirectSegmenter, UnetSegmenter, Weights};
+use marscan::unet::{BurnNetwork, CropBatch, Predictor, Weights, predictor};
 use safetensors::SafeTensors;
 
+use crate::devices::software;
 use crate::replicas::step;
 
 fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
@@ -42,22 +43,15 @@ pub fn drawn(widths: &[usize]) -> Vec<f32> {
     flat
 }
 
-/// Largest difference of the preset's probabilities from PyTorch's: of the framework's network on a device,
-/// or of the one without a framework.
-fn difference(preset: &str, widths: &[usize], device: Option<&str>) -> f32 {
+/// Largest difference of the preset's probabilities from PyTorch's.
+fn difference(preset: &str, widths: &[usize], network: impl Fn(&Weights) -> Predictor) -> f32 {
     let bytes = std::fs::read(format!("tests/data/{preset}.golden.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let stats: Vec<f32> = statistics(widths).iter().flat_map(|(name, _)| floats(&file, name)).collect();
     let weights = Weights::from_flat(widths, &drawn(widths), &stats);
     let input = file.tensor("input").unwrap();
     let (side, pixels) = (input.shape()[0], input.data());
-    let answer = match device {
-        Some(device) => {
-            let network = UnetSegmenter::new(&weights, choose(device).unwrap(), Precision::F32).unwrap();
-            network.probabilities(1, side, pixels).unwrap()
-        }
-        None => DirectSegmenter::new(&weights).probabilities(side, pixels).unwrap(),
-    };
+    let answer = network(&weights)(side, pixels).unwrap();
     let wanted = floats(&file, "output");
     let spread = wanted.iter().fold(0.0f32, |m, v| m.max(*v)) - wanted.iter().fold(1.0f32, |m, v| m.min(*v));
     assert!(spread > 0.5, "{preset}: a golden file that tells nothing, spread {spread}");
@@ -67,9 +61,14 @@ fn difference(preset: &str, widths: &[usize], device: Option<&str>) -> f32 {
 #[test]
 fn probabilities_agree_with_pytorch_on_the_cpu() {
     for (preset, widths) in presets() {
-        for device in [Some("cpu"), None] {
-            let worst = difference(preset, widths, device);
-            println!("{preset} on {device:?}: largest difference from PyTorch {worst:.2e}");
+        let burn = |weights: &Weights| -> Predictor {
+            let network = BurnNetwork::new(weights);
+            Box::new(move |side_px, pixels| network.probabilities(side_px, pixels))
+        };
+        for (path, worst) in
+            [("framework", difference(preset, widths, burn)), ("cpu", difference(preset, widths, on("cpu")))]
+        {
+            println!("{preset}, {path}: largest difference from PyTorch {worst:.2e}");
             assert!(worst < 1e-4, "{preset}: {worst}");
         }
     }
@@ -77,15 +76,18 @@ fn probabilities_agree_with_pytorch_on_the_cpu() {
 
 #[test]
 fn probabilities_agree_with_pytorch_on_software_vulkan() {
-    if !marscan::unet::Machine::look().all.iter().any(|device| device.choice == "software") {
-        println!("not run: no software Vulkan here (apt-get install mesa-vulkan-drivers libvulkan1)");
+    if software().is_none() {
         return;
     }
     for (preset, widths) in presets() {
-        let worst = difference(preset, widths, Some("software"));
+        let worst = difference(preset, widths, on("software"));
         println!("{preset} on software Vulkan: largest difference from PyTorch {worst:.2e}");
         assert!(worst < 1e-4, "{preset}: {worst}");
     }
+}
+
+fn on(device: &str) -> impl Fn(&Weights) -> Predictor {
+    move |weights| predictor(weights, &choose(device).unwrap()).unwrap()
 }
 
 fn presets() -> [(&'static str, &'static [usize]); 3] {

@@ -1,4 +1,4 @@
-//! A room names only rooms of a lower floor; burn and wgpu are named in `unet` alone, MPI in `ranks`.
+//! A room names only rooms of a lower floor; burn, cubecl and wgpu are named in `unet` alone, MPI in `ranks`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -66,7 +66,7 @@ fn rooms_name_only_rooms_of_lower_floors() {
         for (number, line) in
             text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
         {
-            let framework = line.contains("burn::") || line.contains("wgpu::");
+            let framework = ["burn::", "cubecl::", "wgpu::"].iter().any(|name| line.contains(name));
             if (room != "unet" && framework) || (room != "ranks" && line.contains("mpi::")) {
                 wrong.push(format!("{}:{}: {line}", file.display(), number + 1));
             }

@@ -1,0 +1,77 @@
+//! Weights in the order in which the kernels read them, padded with zeros.
+
+use super::kernels::{CHANNELS, Conv, Matrices};
+use crate::unet::weights::FoldedConv;
+
+/// Channels with their padding.
+pub fn padded(channels: usize) -> usize {
+    channels.next_multiple_of(CHANNELS)
+}
+
+/// The weights of a convolution, by output, input and tap.
+pub struct Taps<'a> {
+    conv: &'a FoldedConv,
+    /// Which of its inputs each padded one is.
+    inputs: Vec<Option<usize>>,
+}
+
+impl<'a> Taps<'a> {
+    /// `sources` are the channels of each source.
+    pub fn new(conv: &'a FoldedConv, sources: &[usize]) -> Self {
+        let mut inputs = Vec::new();
+        let mut before = 0;
+        for &channels in sources {
+            inputs.extend((0..padded(channels)).map(|k| (k < channels).then_some(before + k)));
+            before += channels;
+        }
+        Self { conv, inputs }
+    }
+
+    fn at(&self, output: usize, input: usize, tap: usize) -> f32 {
+        let [inputs, outputs] = self.conv.channels;
+        match self.inputs[input] {
+            Some(input) if output < outputs => self.conv.weight[(output * inputs + input) * 9 + tap],
+            _ => 0.0,
+        }
+    }
+
+    /// `[step of depth][tap][outputs / cols][cols][depth]`.
+    pub fn matrices(&self, outputs: usize, by: Matrices) -> Vec<f32> {
+        let mut all = Vec::with_capacity(self.inputs.len() * 9 * outputs);
+        for step in (0..self.inputs.len()).step_by(by.depth) {
+            for tap in 0..9 {
+                for output in 0..outputs {
+                    all.extend((step..step + by.depth).map(|input| self.at(output, input, tap)));
+                }
+            }
+        }
+        all
+    }
+
+    /// `[chunk][outputs / block][tap][chunk's channels][block]`.
+    pub fn numbers(&self, conv: &Conv) -> Vec<f32> {
+        let mut all = Vec::with_capacity(self.inputs.len() * 9 * conv.outputs);
+        for chunk in (0..self.inputs.len()).step_by(conv.chunk) {
+            for block in (0..conv.outputs).step_by(conv.block) {
+                for tap in 0..9 {
+                    for input in chunk..chunk + conv.chunk {
+                        all.extend((block..block + conv.block).map(|output| self.at(output, input, tap)));
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// `[tap][outputs]` of the first input.
+    pub fn grey(&self, outputs: usize) -> Vec<f32> {
+        (0..9).flat_map(|tap| (0..outputs).map(move |output| self.at(output, 0, tap))).collect()
+    }
+}
+
+/// `values` and zeros.
+pub fn zero_padded(values: &[f32], count: usize) -> Vec<f32> {
+    let mut all = values.to_vec();
+    all.resize(count, 0.0);
+    all
+}

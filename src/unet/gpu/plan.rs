@@ -1,0 +1,98 @@
+//! What a network's convolutions are on a device: where each reads and writes, and in which sizes it is cut.
+
+use std::fmt;
+
+use cubecl::ir::features::{Plane, TypeUsage};
+use cubecl::ir::{ElemType, FloatKind};
+use cubecl::prelude::Client;
+
+use super::kernels::{CHANNELS, Conv, Matrices, Reading, Source};
+use super::pack::padded;
+
+/// A convolution after the first.
+pub struct Step {
+    pub conv: Conv,
+    /// Channels of its sources, without padding.
+    pub channels: Vec<usize>,
+    pub level: usize,
+    /// Of the activations, two a level; the second is the first where there is one only.
+    pub sources: [usize; 2],
+    pub out: usize,
+}
+
+impl Step {
+    /// All of a network, in the order of its units. A block's first unit writes the first activation of its level, its
+    /// second the second: in the decoder that is the skip, which then has been read.
+    pub fn all(widths: &[usize], matrices: Option<Matrices>) -> Vec<Self> {
+        let step = |from: &[(usize, Reading)], out: usize| {
+            let channels: Vec<_> = from.iter().map(|(source, _)| widths[source / 2]).collect();
+            let source =
+                |k: usize| from.get(k).map(|&(_, reading)| Source { channels: padded(channels[k]), reading });
+            let outputs = padded(widths[out / 2]);
+            let conv = Conv::new([source(0), source(1)], outputs, matrices);
+            let sources = [from[0].0, from.last().map_or(0, |last| last.0)];
+            Self { conv, channels, level: out / 2, sources, out }
+        };
+        let mut all = Vec::new();
+        for level in 0..widths.len() {
+            if level > 0 {
+                all.push(step(&[(2 * level - 1, Reading::Halved)], 2 * level));
+            }
+            all.push(step(&[(2 * level, Reading::Same)], 2 * level + 1));
+        }
+        for level in (0..widths.len() - 1).rev() {
+            let below = (2 * level + 3, Reading::Doubled);
+            all.push(step(&[below, (2 * level + 1, Reading::Same)], 2 * level));
+            all.push(step(&[(2 * level, Reading::Same)], 2 * level + 1));
+        }
+        all
+    }
+}
+
+impl Conv {
+    /// Cut so that shared memory holds what a workgroup needs: 48 KiB are there everywhere.
+    fn new(sources: [Option<Source>; 2], outputs: usize, matrices: Option<Matrices>) -> Self {
+        let wide = sources.iter().flatten().all(|source| source.channels.is_multiple_of(2 * CHANNELS));
+        let (blocks, chunk) = match matrices {
+            Some(by) => ([4 * by.cols, 2 * by.cols], if wide { 2 * CHANNELS } else { CHANNELS }),
+            None => ([32, 16], 8),
+        };
+        let block = blocks.into_iter().find(|&block| outputs.is_multiple_of(block)).unwrap_or(CHANNELS);
+        Self { sources, outputs, chunk, block }
+    }
+}
+
+impl fmt::Display for Matrices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.rows, self.cols, self.depth)
+    }
+}
+
+/// Whether the device keeps `kind` in memory and converts it.
+pub fn storable(client: &Client, kind: ElemType) -> bool {
+    client.features().type_usage(kind).is_superset(TypeUsage::Buffer | TypeUsage::Conversion)
+}
+
+/// The largest cooperative matrices of `kind` that add up in f32 and fit the kernels, if it is a half and the device
+/// has such.
+pub fn cooperative(client: &Client, kind: ElemType) -> Option<Matrices> {
+    let hardware = &client.properties().hardware;
+    let plane = hardware.plane_size_max;
+    // A workgroup is laid out in whole planes, so that their size must be known.
+    let certain = plane == hardware.plane_size_min && client.features().plane.contains(Plane::Sync);
+    let fits = |size: u32| (4..=16).contains(&size) && size.is_power_of_two();
+    let sum = ElemType::Float(FloatKind::F32);
+    let all = client.features().matmul.cmma.iter().filter(|matrix| {
+        certain
+            && kind != sum
+            && (matrix.a_type, matrix.b_type, matrix.cd_type) == (kind, kind, sum)
+            && [matrix.m, matrix.n, matrix.k].into_iter().all(fits)
+    });
+    let largest = all.max_by_key(|matrix| matrix.m * matrix.n * matrix.k)?;
+    Some(Matrices {
+        rows: largest.m as usize,
+        cols: largest.n as usize,
+        depth: largest.k as usize,
+        plane: plane as usize,
+    })
+}
