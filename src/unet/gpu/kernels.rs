@@ -60,13 +60,14 @@ impl Conv {
     }
 }
 
-/// Rows, columns and depth of a cooperative matrix, and the planes that share a workgroup's tile.
+/// Rows, columns and depth of a cooperative matrix, the units of a plane, and the most input channels at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Matrices {
     pub rows: usize,
     pub cols: usize,
     pub depth: usize,
     pub plane: usize,
+    pub chunk: usize,
 }
 
 impl Matrices {
@@ -76,8 +77,19 @@ impl Matrices {
     }
 
     /// Planes of a workgroup.
-    pub fn planes(&self, conv: &Conv) -> usize {
+    fn planes(&self, conv: &Conv) -> usize {
         TILE / PLANE_ROWS * (conv.block / self.outputs(conv))
+    }
+
+    /// The units of a workgroup, a plane a row.
+    pub fn units(&self, conv: &Conv) -> CubeDim {
+        CubeDim::new_2d(self.plane as u32, self.planes(conv) as u32)
+    }
+
+    /// Shared memory that a workgroup needs at most, with `chunk` input channels at a time.
+    pub fn shared_bytes(&self, chunk: usize) -> usize {
+        let scratch = 2 * (TILE / PLANE_ROWS) * self.rows * self.cols * 4;
+        (TILE + 2) * (self.rows + 2) * (chunk + 8) * 2 + scratch
     }
 }
 
@@ -197,9 +209,10 @@ pub fn conv_matrices<E: Float>(
     // A pixel's channels and eight more: neighbours then lie in different banks.
     let stride = comptime!((conv.chunk + 8) / 4);
     let (wide, parts) = comptime!((m + 2, outputs / n));
-    let mut tile = Shared::<[Four<E>]>::new_slice(comptime!((TILE + 2) * wide * stride));
+    // Cooperative matrices are loaded from multiples of 16 bytes: so is all that follows.
+    let mut tile = Shared::<[Four<E>]>::new_aligned_slice(comptime!((TILE + 2) * wide * stride), 16usize);
 
-    let plane = PLANE_POS as usize;
+    let plane = UNIT_POS_Y as usize;
     let down = comptime!(TILE / PLANE_ROWS);
     let row0 = plane % down * PLANE_ROWS;
     let blocks = comptime!(conv.outputs / conv.block);
@@ -264,8 +277,6 @@ pub fn conv_matrices<E: Float>(
     let fours = comptime!(n / 4);
     let mut scratch = Shared::<[Four<f32>]>::new_slice(comptime!(by.planes(&conv) * m * fours));
     let mine = plane * comptime!(m * fours);
-    // It may lie where the tile lay.
-    sync_cube();
     #[unroll]
     for row in 0..PLANE_ROWS {
         #[unroll]
@@ -275,7 +286,7 @@ pub fn conv_matrices<E: Float>(
             cmma::store(&mut scratch[mine..end], sum, comptime!(n as u32), MatrixLayout::RowMajor);
             sync_plane();
             let at_row = CUBE_POS_Y as usize * TILE + row0 + row;
-            for k in range_stepped(UNIT_POS_PLANE as usize, comptime!(m * fours), comptime!(by.plane)) {
+            for k in range_stepped(UNIT_POS_X as usize, comptime!(m * fours), comptime!(by.plane)) {
                 let at_col = CUBE_POS_X as usize * m + k / fours;
                 let four = (output0 + part * n) / 4 + k % fours;
                 if at_row < side && at_col < side {

@@ -165,8 +165,7 @@ impl GpuSegmenter {
             DeviceLost(format!("{name}: {why} ({remedy}: --batch, --window)"))
         };
         // Kernels count elements in 32 bits.
-        let largest = count * side * side * self.widths.iter().copied().map(padded).max().unwrap_or(0) / 4;
-        if u32::try_from(largest).is_err() {
+        if elements(&self.widths, count * side * side).any(|elements| u32::try_from(elements).is_err()) {
             return Err(lost("can't allocate so many activations").into());
         }
         guarded(|| {
@@ -227,7 +226,7 @@ impl GpuSegmenter {
         let out = room.activations[step.out].arg();
         let (weights, bias) = (weights.arg(), bias.arg());
         if let Some(by) = self.matrices {
-            let units = CubeDim::new_1d((by.plane * by.planes(&conv)) as u32);
+            let units = by.units(&conv);
             conv_matrices::launch(
                 &self.client,
                 cubes,
@@ -266,10 +265,8 @@ impl Room {
         let (count, side, bytes) = shape;
         let pixels = count * side * side;
         let words = if bytes { pixels.div_ceil(4) } else { pixels };
-        let activations = widths.iter().enumerate().flat_map(|(level, &width)| {
-            let elements = (pixels >> (2 * level)) * padded(width) / 4;
-            [(); 2].map(|()| Buffer::new(client, elements, 4 * bytes_each))
-        });
+        let activations = elements(widths, pixels)
+            .flat_map(|elements| [(); 2].map(|()| Buffer::new(client, elements, 4 * bytes_each)));
         Self {
             shape,
             grey: Buffer::new(client, pixels.div_ceil(4), 4),
@@ -299,6 +296,11 @@ impl Segmenter for GpuSegmenter {
         probabilities[..meant].copy_from_slice(&answer[..meant]);
         Ok(())
     }
+}
+
+/// Elements of each level's activations, four channels an element.
+fn elements(widths: &[usize], pixels: usize) -> impl Iterator<Item = usize> {
+    widths.iter().enumerate().map(move |(level, &width)| (pixels >> (2 * level)) * padded(width) / 4)
 }
 
 /// The innermost cause of the framework's many lines.

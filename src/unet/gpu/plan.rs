@@ -50,11 +50,11 @@ impl Step {
 }
 
 impl Conv {
-    /// Cut so that shared memory holds what a workgroup needs: 48 KiB are there everywhere.
+    /// Cut for the outputs of a workgroup, and for shared memory.
     fn new(sources: [Option<Source>; 2], outputs: usize, matrices: Option<Matrices>) -> Self {
         let wide = sources.iter().flatten().all(|source| source.channels.is_multiple_of(2 * CHANNELS));
         let (blocks, chunk) = match matrices {
-            Some(by) => ([4 * by.cols, 2 * by.cols], if wide { 2 * CHANNELS } else { CHANNELS }),
+            Some(by) => ([4 * by.cols, 2 * by.cols], if wide { by.chunk } else { CHANNELS }),
             None => ([32, 16], 8),
         };
         let block = blocks.into_iter().find(|&block| outputs.is_multiple_of(block)).unwrap_or(CHANNELS);
@@ -89,10 +89,8 @@ pub fn cooperative(client: &Client, kind: ElemType) -> Option<Matrices> {
             && [matrix.m, matrix.n, matrix.k].into_iter().all(fits)
     });
     let largest = all.max_by_key(|matrix| matrix.m * matrix.n * matrix.k)?;
-    Some(Matrices {
-        rows: largest.m as usize,
-        cols: largest.n as usize,
-        depth: largest.k as usize,
-        plane: plane as usize,
-    })
+    let [rows, cols, depth, plane] = [largest.m, largest.n, largest.k, plane].map(|size| size as usize);
+    let narrow = Matrices { rows, cols, depth, plane, chunk: CHANNELS };
+    let wide = narrow.shared_bytes(2 * CHANNELS) <= hardware.max_shared_memory_size;
+    Some(if wide { Matrices { chunk: 2 * CHANNELS, ..narrow } } else { narrow })
 }
