@@ -34,6 +34,9 @@ pub struct Args {
     /// Leave out scenes that were scanned before: the scenes.csv of merged runs, or folders of such runs
     #[arg(long, num_args = 1..)]
     except: Vec<PathBuf>,
+    /// End with 0 though some files cannot be scanned, as long as one can; they are named as ever
+    #[arg(long)]
+    allow_partial: bool,
 }
 
 const MASK_ENDS: [&str; 2] = ["_gt", "_mask"];
@@ -74,6 +77,7 @@ pub fn run(args: &Args) -> Result<Done> {
     Ok(match (records.len(), refused) {
         (_, 0) => Done::All,
         (0, _) => Done::Nothing,
+        _ if args.allow_partial => Done::All,
         _ => Done::Partly,
     })
 }

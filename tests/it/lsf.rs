@@ -136,15 +136,20 @@ fn an_lsf_night_scans_what_is_new() {
         command.args(["images", "nights", "--settings", "threshold"]).env("PATH", path).current_dir(folder);
         let output = command.output().unwrap();
         let said = [&output.stdout, &output.stderr].map(|part| String::from_utf8_lossy(part).into_owned());
-        assert!(output.status.success(), "{}", said.concat());
-        said.concat()
+        (output.status.code(), said.concat())
     };
-    let first = night();
-    assert!(first.contains("1 scenes listed"), "{first}");
+    // No scene, and named: the others are scanned all the same.
+    fs::write(folder.join("images/torn.tif"), "II*").unwrap();
+    let (code, first) = night();
+    assert!(code == Some(0) && first.contains("1 scenes listed") && first.contains("torn.tif"), "{first}");
     let date = fs::read_dir(folder.join("nights")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(bytes(date.join("catalogue.csv")), wanted);
-    let again = night();
-    assert!(again.contains("no scene is new") && !again.contains("is submitted"), "{again}");
+    fs::remove_file(folder.join("images/torn.tif")).unwrap();
+    let (code, again) = night();
+    assert!(
+        code == Some(4) && again.contains("no scene is new") && !again.contains("is submitted"),
+        "{again}"
+    );
 }
 
 #[test]
