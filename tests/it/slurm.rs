@@ -254,6 +254,7 @@ fn processes_of_one_step_deal_the_shards_out(slurm: &Slurm, wanted: &[u8]) {
     let scan = [
         &[
             "--ntasks=3",
+            "--mem=1G", // All of a node without it, and trainings hold some of each.
             "marscan",
             "scan",
             "--threads",
