@@ -238,6 +238,13 @@ impl Lsf {
             ("LS_SUBCWD", self.folder.display().to_string()),
         ];
         command.envs(of_lsf).envs(env.iter().copied());
+        // What LSF tells an Open MPI that is built with it, for one that is not.
+        let slots = self.folder.join("lsf/slots");
+        fs::write(&slots, format!("localhost slots={}\n", job.slots)).unwrap();
+        command.env("OMPI_MCA_orte_default_hostfile", slots).env("OMPI_MCA_rmaps_base_oversubscribe", "1");
+        for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] {
+            command.env(name, "1");
+        }
         if job.gpus > 0 {
             let gpus: Vec<String> = (0..job.gpus).map(|gpu| gpu.to_string()).collect();
             command.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
@@ -249,10 +256,16 @@ impl Lsf {
         Running { index, process: command.spawn().unwrap(), began: Instant::now(), warned: false }
     }
 
+    /// The log of one task of an array.
     pub fn log(&self, index: usize) -> String {
+        self.logs(&format!("_{index}.log"))
+    }
+
+    /// The logs whose names end so.
+    pub fn logs(&self, end: &str) -> String {
         let mut all = String::new();
         for entry in fs::read_dir(&self.folder).unwrap().flatten() {
-            if entry.file_name().to_string_lossy().ends_with(&format!("_{index}.log")) {
+            if entry.file_name().to_string_lossy().ends_with(end) {
                 all += &fs::read_to_string(entry.path()).unwrap();
             }
         }

@@ -8,7 +8,9 @@ use std::process::Command;
 
 use crate::bsub::{Job, Lsf, words};
 use crate::files::{bytes, marscan, succeed, tiff};
-use crate::processes::told_in_the_middle;
+use crate::processes::{told_in_the_middle, told_while_training};
+use crate::together::{assert_same_weights, has_mpi};
+use crate::training::Ground;
 
 fn script(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("lsf").join(name)).unwrap()
@@ -111,6 +113,28 @@ fn a_task_that_lsf_warns_goes_on_when_it_is_requeued() {
     assert!(stopped > 0, "none was stopped: {codes:?}");
     succeed(&["merge", folder.join("warned").to_str().unwrap()]);
     assert_eq!(bytes(folder.join("warned/catalogue.csv")), wanted);
+}
+
+#[test]
+fn a_training_that_lsf_warns_goes_on_when_it_is_requeued() {
+    let ground = Ground::new();
+    let [data, settings] = ground.prepare();
+    let flags = format!("--settings {settings} --devices cpu --threads 1");
+    let lsf = Lsf::new(&ground.path(""));
+    let train = |name, out, ranks, options: &str| {
+        let env = [("DATA", &*data), ("OUT", out), ("FLAGS", &flags)];
+        let told = told_while_training(out, ranks, ground.path(out).join("checkpoint.safetensors"));
+        let codes = lsf.submit(&words(options), &script(name), &env).unwrap();
+        told.join().unwrap();
+        let runs = &codes[&0];
+        // Open MPI's mpirun ends with 1, not 75, when it is sent TERM.
+        assert!(runs[0] == 75 && runs[runs.len() - 1] == 0, "{runs:?}: {}", lsf.logs(".log"));
+        assert_same_weights(&ground.path(out), &ground.path("whole"), ranks);
+    };
+    train("train.sh", "lsf-trained", 1, "-n 1 -W 60 -wt 56");
+    if has_mpi() {
+        train("train_nodes.sh", "lsf-spread", 2, "-n 2 -R span[ptile=1] -W 60 -wt 56");
+    }
 }
 
 #[test]

@@ -25,29 +25,43 @@ pub fn until(seconds: u64, what: &str, mut done: impl FnMut() -> bool) {
 /// Sees to it that a scheduler's SIGUSR1 finds the two tasks that scan into `out` with a band done and others not,
 /// however fast the machine is: they are stopped there, and go on when they are told.
 pub fn told_in_the_middle(out: &'static str, shards: PathBuf) -> JoinHandle<()> {
+    told_once(out, 2, move |task| has_a_band(&shards, task))
+}
+
+/// The same for a scheduler's signal and the `ranks` processes that train into `out`, once the checkpoint is there.
+pub fn told_while_training(out: &'static str, ranks: usize, checkpoint: PathBuf) -> JoinHandle<()> {
+    told_once(out, ranks, move |_| checkpoint.exists())
+}
+
+fn told_once(
+    out: &'static str,
+    count: usize,
+    is_under_way: impl Fn(&str) -> bool + Send + 'static,
+) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let tasks = processes(out, 2);
+        let tasks = processes(out, count);
         let mut busy = tasks.clone();
-        until(30, "a finished band", || {
+        until(30, "the middle", || {
             let at_work = |task: &String| !(is_told(task) || ended(task));
-            busy.retain(|task| at_work(task) && !(has_a_band(&shards, task) && signal(task, "STOP")));
+            busy.retain(|task| at_work(task) && !(is_under_way(task) && signal(task, "STOP")));
             busy.is_empty()
         });
         for task in tasks {
-            until(60, "SIGUSR1", || is_told(&task) || ended(&task));
+            until(60, "the signal", || is_told(&task) || ended(&task));
             signal(&task, "CONT");
         }
     })
 }
 
-/// The numbers of the `count` running programs that scan into `out`.
+/// The numbers of the `count` running programs that scan or train into `out`.
 pub fn processes(out: &str, count: usize) -> Vec<String> {
     let mut found = Vec::new();
     until(30, out, || {
         found.clear();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let line = text(&std::fs::read(entry.path().join("cmdline")).unwrap_or_default());
-            if line.starts_with("marscan\0") && line.contains(&format!("\0{out}\0")) {
+            let program = line.split('\0').next().unwrap_or_default();
+            if program.ends_with("marscan") && line.contains(&format!("\0{out}\0")) {
                 found.push(entry.file_name().to_string_lossy().into_owned());
             }
         }
@@ -76,11 +90,11 @@ fn has_a_band(shards: &Path, process: &str) -> bool {
     journals.map(lines).any(|lines| lines > 1)
 }
 
-/// Whether a signal waits for the process to go on: SIGUSR1, of those that Slurm sends to a stopped one.
+/// Whether a signal waits for the process to go on: SIGUSR1 or SIGTERM, of those that Slurm sends to a stopped one.
 fn is_told(process: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap_or("0").trim();
-    u64::from_str_radix(line, 16).unwrap() & (1 << 9) != 0
+    u64::from_str_radix(line, 16).unwrap() & ((1 << 9) | (1 << 14)) != 0
 }
 
 /// Whether it is no more, or only its number is.

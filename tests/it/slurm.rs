@@ -10,7 +10,9 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use crate::files::{bytes, succeed, tiff};
-use crate::processes::{processes, signal, text, told_in_the_middle, until};
+use crate::processes::{processes, signal, text, told_in_the_middle, told_while_training, until};
+use crate::together::{assert_same_weights, has_mpi};
+use crate::training::Ground;
 
 /// A Slurm of its own, and the folder that its jobs work in; gone with all its jobs when it is dropped.
 struct Slurm {
@@ -69,6 +71,9 @@ impl Slurm {
         let bin = Path::new(env!("CARGO_BIN_EXE_marscan")).parent().unwrap();
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         command.env("PATH", path).env("SLURM_CONF", self.path("slurm/slurm.conf"));
+        // The ranks of both nodes share this machine's memory, where Open MPI would take them for those of one.
+        command.env("OMPI_MCA_btl", "self,tcp").env("OMPI_MCA_btl_tcp_if_include", "lo");
+        command.env("OMPI_MCA_mpi_yield_when_idle", "1");
         command.current_dir(self.folder.path());
         command
     }
@@ -169,7 +174,9 @@ fn the_scripts_run_on_a_real_slurm() {
     draw(&slurm.path("images"));
     let wanted = alone(&slurm, "alone", &["--settings", "threshold"]);
     assert!(text(&wanted).lines().count() > 40, "{}", text(&wanted));
+    let ground = Ground::new();
     let late = submit_what_is_stopped(&slurm);
+    let trainings = submit_trainings(&slurm, &ground);
     after("submitted what is stopped");
     an_array_and_the_merge_that_waits_for_it(&slurm, &wanted);
     after("array and merge");
@@ -183,6 +190,8 @@ fn the_scripts_run_on_a_real_slurm() {
     after("nights");
     what_was_stopped_goes_on_to_the_same_catalogue(&slurm, late);
     after("requeued, and stopped by its time limit");
+    trainings_go_on_to_the_same_weights(&slurm, &ground, trainings);
+    after("trainings stopped by their time limit");
 }
 
 fn an_array_and_the_merge_that_waits_for_it(slurm: &Slurm, wanted: &[u8]) {
@@ -245,6 +254,7 @@ fn processes_of_one_step_deal_the_shards_out(slurm: &Slurm, wanted: &[u8]) {
     let scan = [
         &[
             "--ntasks=3",
+            "--mem=1G", // All of a node without it, and trainings hold some of each.
             "marscan",
             "scan",
             "--threads",
@@ -341,4 +351,44 @@ fn what_was_stopped_goes_on_to_the_same_catalogue(slurm: &Slurm, late: Late) {
     let runs = ended.lines().filter(|line| line.contains(&format!("ArrayJobId={} ", late.timed)));
     let stopped = runs.filter(|line| line.contains(" ExitCode=75:0")).count();
     assert!(stopped >= 2, "both tasks stopped early: {ended}");
+}
+
+/// A training that gets SIGTERM before its time is up, at the same tick.
+struct Training {
+    out: &'static str,
+    ranks: usize,
+    job: String,
+    told: std::thread::JoinHandle<()>,
+}
+
+fn submit_trainings(slurm: &Slurm, ground: &Ground) -> Vec<Training> {
+    let [data, settings] = ground.prepare();
+    let submit = |script, out, ranks, options: &[&str]| {
+        let options = [options, &["--cpus-per-task=1", "--time=1"]].concat();
+        let args = [data.as_str(), out, "--settings", &settings, "--devices", "cpu", "--threads", "1"];
+        let job = slurm.sbatch(&options, script, &args);
+        let told = told_while_training(out, ranks, slurm.path(out).join("checkpoint.safetensors"));
+        Training { out, ranks, job, told }
+    };
+    let mut trainings = vec![submit("train.sh", "trained", 1, &["--signal=B:TERM@60"])];
+    if has_mpi() {
+        let nodes = ["--signal=TERM@60", "--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=1"];
+        trainings.push(submit("train_nodes.sh", "spread", 2, &nodes));
+    }
+    trainings
+}
+
+fn trainings_go_on_to_the_same_weights(slurm: &Slurm, ground: &Ground, trainings: Vec<Training>) {
+    for Training { out, ranks, job, told } in trainings {
+        told.join().unwrap();
+        let task = &slurm.wait(&job)[0];
+        let log = text(&bytes(slurm.path(format!("marscan-train-{job}.log"))));
+        assert_eq!(task.exit_code, "0:0", "{log}");
+        assert!(log.contains("stopped by SIGTERM") && log.contains("4 epochs done"), "{log}");
+        assert_eq!(log.contains("on 2 ranks"), ranks == 2, "{log}");
+        let ended = text(&bytes(slurm.path("slurm/log/ended.txt")));
+        let mut runs = ended.lines().filter(|line| line.contains(&format!("JobId={job} ")));
+        assert!(runs.any(|line| line.contains(" ExitCode=75:0")), "{ended}");
+        assert_same_weights(&slurm.path(out), &ground.path("whole"), ranks);
+    }
 }

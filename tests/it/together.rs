@@ -17,14 +17,22 @@ fn mpirun(ranks: usize) -> Option<Command> {
     mpirun_with(ranks, &[])
 }
 
-/// The same with further options.
-fn mpirun_with(ranks: usize, options: &[&str]) -> Option<Command> {
+/// Whether several ranks can be tried; says so where they cannot.
+pub fn has_mpi() -> bool {
     if !cfg!(feature = "mpi") {
         println!("not run: built without the feature `mpi`");
-        return None;
+        return false;
     }
     if Command::new("mpirun").arg("--version").output().is_err() {
         println!("not run: mpirun is not installed (apt-get install openmpi-bin)");
+        return false;
+    }
+    true
+}
+
+/// The same with further options.
+fn mpirun_with(ranks: usize, options: &[&str]) -> Option<Command> {
+    if !has_mpi() {
         return None;
     }
     let mut command = Command::new("mpirun");
@@ -63,6 +71,15 @@ fn difference(a: &Path, b: &Path) -> f32 {
         }
     }
     most
+}
+
+/// That a run of `ranks` which was stopped and went on ended as `whole` did: several within rounding.
+pub fn assert_same_weights(out: &Path, whole: &Path, ranks: usize) {
+    for name in ["best.safetensors", "last.safetensors"] {
+        let off = difference(&out.join(name), &whole.join(name));
+        println!("{ranks} ranks, {name}: largest difference of a weight after 600 steps {off:.1e}");
+        assert!(off <= if ranks == 1 { 0.0 } else { 1e-4 }, "{}: {off}", out.join(name).display());
+    }
 }
 
 /// Twenty steps of eight crops, with dropout and crops turned and brightened.

@@ -49,6 +49,17 @@ impl Ground {
         succeed(&args.iter().map(String::as_str).chain(flags.iter().copied()).collect::<Vec<_>>())
     }
 
+    /// A data set of their crops and a file with the settings of [`long`], as a scheduler's script wants them, and in
+    /// `whole` what a run that nobody stops makes of them.
+    pub fn prepare(&self) -> [String; 2] {
+        let paths = ["scenes.csv", "data", "long.toml", "whole"].map(|name| self.path(name));
+        let [list, data, settings, whole] = paths.each_ref().map(|path| path.to_str().unwrap());
+        succeed(&["prepare", "--scenes", list, "--out", data, "--crop", "16", "--split", "1:1:1"]);
+        std::fs::write(settings, toml::to_string(&long()).unwrap()).unwrap();
+        succeed(&["train", "--data", data, "--settings", settings, "--out", whole, "--devices", "cpu"]);
+        [data, settings].map(str::to_owned)
+    }
+
     pub fn history(&self, out: &str) -> Vec<Epoch> {
         rows(&self.path(out).join("history.csv"))
     }

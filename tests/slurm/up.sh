@@ -3,10 +3,10 @@
 #   tests/slurm/up.sh FOLDER CONTROLLER_PORT NODE_PORT NODE_PORT
 # Its munged, key, ports and files are its own: another Slurm beside it is not touched. Needs root, and Debian's
 # slurm-wlm and munge. Its time: half a second. cred_expire is how long a requeued job waits: 5 s is the least that
-# counts, 120 s the default.
+# counts, 120 s the default. Slurm wants its GPUs to be devices: any do, nothing opens them.
 set -euo pipefail
 folder=$1 controller=$2 node1=$3 node2=$4 host=$(hostname -s)
-mkdir -p "$folder"/{state,spool/n1,spool/n2,log}
+mkdir -p "$folder"/{state,spool/n1,spool/n2,tmp/n1,tmp/n2,log}
 (umask 077 && head -c 1024 /dev/urandom >"$folder/munge.key")
 /usr/sbin/munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" \
   --pid-file="$folder/munged.pid" --log-file="$folder/log/munged.log" --seed-file="$folder/munge.seed"
@@ -35,14 +35,17 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,sched_interval
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 MpiDefault=none
+GresTypes=gpu
+TmpFS=$folder/tmp/%n
 ReturnToService=2
 KillWait=5
 RequeueExit=75
 SlurmdParameters=config_overrides
-NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$node1 CPUs=16 RealMemory=64000
-NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$node2 CPUs=16 RealMemory=64000
+NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$node1 CPUs=20 RealMemory=256000 Gres=gpu:5
+NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$node2 CPUs=20 RealMemory=256000 Gres=gpu:5
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
+echo "Name=gpu File=/dev/null,/dev/zero,/dev/full,/dev/random,/dev/urandom" >"$folder/gres.conf"
 export SLURM_CONF=$folder/slurm.conf
 /usr/sbin/slurmctld
 /usr/sbin/slurmd -N n1
