@@ -93,11 +93,11 @@ pub fn run(args: &Args) -> Result<Done> {
     // First, so that a signal never finds a task that does not listen yet.
     let stop = StopRequest::listen()?;
     let mut settings = args.flags.load()?;
-    let screen = screen(args, &mut settings)?;
     let (wanted, shards) = which(args)?;
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
     }
+    let screen = screen(args, &mut settings)?;
     let choose = || match &args.devices {
         Some(list) => hold_all(choose_all(list)?, list == "auto", args.device.share_gpu),
         None => Ok(vec![args.device.choose()?]),

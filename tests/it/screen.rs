@@ -107,7 +107,7 @@ fn another_screen_is_another_run_and_a_wrong_one_is_refused() {
         ),
         (
             &["--screen", "--screen-weights", "configs/unet1.safetensors"],
-            "the screening network: the weights cannot be used",
+            "the weights cannot be used: tensor enc.1.conv1.weight",
         ),
         (
             &["--screen", "--screen-weights", "nothing.safetensors"],
