@@ -406,7 +406,7 @@ pub fn conv_grey<E: Numeric>(
 }
 
 /// The last convolution, 1x1, and the probability of each pixel: a byte, four a word, or a whole f32. Units beyond the
-/// last pixel read what is there last, as the framework sees to.
+/// last pixel compute it again.
 #[cube(launch)]
 pub fn head<E: Numeric>(
     source: &[Four<E>],
@@ -420,8 +420,9 @@ pub fn head<E: Numeric>(
 ) {
     let fours = comptime!(channels / 4);
     let mut sum = Four::<f32>::new(0.0);
+    let pixel = min(ABSOLUTE_POS, source.len() / fours - 1);
     for four in 0..fours {
-        sum += Four::<f32>::cast_from(source[ABSOLUTE_POS * fours + four]) * weights[four];
+        sum += Four::<f32>::cast_from(source[pixel * fours + four]) * weights[four];
     }
     let logit = sum.extract(0usize) + sum.extract(1usize) + sum.extract(2usize) + sum.extract(3usize) + bias;
     let probability = 1.0 / (1.0 + (-logit).exp());
