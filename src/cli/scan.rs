@@ -72,7 +72,7 @@ pub struct Args {
     #[arg(long)]
     overlay: bool,
     /// Look first with a small network at reduced resolution, and with the full one only where that is not sure of
-    /// nothing: several times as fast where there is little to find. What is looked at is as without it
+    /// nothing: one and a half to two times as fast with the shipped one. What is looked at is as without it
     #[arg(long)]
     screen: bool,
     /// Weights (safetensors) of the small network in place of the shipped ones; their shape is the settings'

@@ -96,5 +96,5 @@ pub trait Streaming: Sync {
 /// Rows on each side of a band that `segmenter` looks at.
 pub fn reach_px(segmenter: &dyn Segmenter) -> u32 {
     let windows = segmenter.halo_px();
-    segmenter.streaming().map_or(windows, |streaming| streaming.reach_px())
+    segmenter.streaming().map_or(windows, Streaming::reach_px)
 }

@@ -24,6 +24,18 @@ pub struct BandInference<'a> {
     cores: Vec<PixelRect>,
 }
 
+/// A band, and what it is read from.
+pub struct BandTask<'a> {
+    /// Its rows.
+    pub band: Range<u64>,
+    /// Of the scene.
+    pub cols: u64,
+    /// It and what lies around it.
+    pub rows: &'a Rows,
+    /// Asked between windows.
+    pub stop: &'a StopRequest,
+}
+
 /// The probabilities of a band.
 pub struct ProbBand {
     /// `[rows, cols]`, 0..=255; 0 where there is no data.
@@ -53,66 +65,41 @@ impl<'a> BandInference<'a> {
     /// The first look, where there is one.
     ///
     /// # Errors
-    /// [`Stopped`] soon after `stop` was asked.
-    pub fn look(
-        &mut self,
-        band: Range<u64>,
-        cols: u64,
-        rows: &Rows,
-        stop: &StopRequest,
-    ) -> Result<Option<Looked>> {
-        let Some(screen) = self.screen else { return Ok(None) };
-        let row = |row: i64| there(rows, row);
-        let stop = || stop.asked().is_some();
-        screen.look(&BandPixels { rows: band, cols, spans: &|_| 0..cols, row: &row, stop: &stop }).map(Some)
+    /// [`Stopped`] soon after it was asked.
+    pub fn look(&self, task: &BandTask) -> Result<Option<Looked>> {
+        self.screen.map(|screen| task.with_pixels(|pixels| screen.look(pixels))).transpose()
     }
 
-    /// Runs what holds data of rows `row0..row1`, and was looked at; `rows` has the band and what lies around it.
+    /// Runs what holds data of a band, and was looked at.
     ///
     /// # Errors
-    /// If the device fails, or [`Stopped`] soon after `stop` was asked.
-    pub fn run(
-        &mut self,
-        row0: u64,
-        row1: u64,
-        cols: u64,
-        rows: &Rows,
-        looked: Option<&Looked>,
-        stop: &StopRequest,
-    ) -> Result<ProbBand> {
-        let probabilities = vec![0; ((row1 - row0) * cols) as usize];
+    /// If the device fails, or [`Stopped`] soon after it was asked.
+    pub fn run(&mut self, task: &BandTask, looked: Option<&Looked>) -> Result<ProbBand> {
+        let probabilities = vec![0; ((task.band.end - task.band.start) * task.cols) as usize];
         let mut band = ProbBand { probabilities, windows: 0, computed_px: 0, looked_px: None };
-        match self.segmenter.streaming() {
-            Some(network) => stream(network, row0..row1, cols, rows, looked, stop, &mut band)?,
-            None => self.windows(row0, row1, cols, rows, looked, stop, &mut band)?,
+        match (self.segmenter.streaming(), looked) {
+            (Some(network), None) => stream(network, task, &mut band)?,
+            (Some(network), Some(looked)) => stream_regions(network, task, looked, &mut band)?,
+            (None, _) => self.windows(task, looked, &mut band)?,
         }
-        band.looked_px = looked.map(|looked| looked.clear(&mut band.probabilities, rows));
+        band.looked_px = looked.map(|looked| looked.clear(&mut band.probabilities, task.rows));
         Ok(band)
     }
 
-    fn windows(
-        &mut self,
-        row0: u64,
-        row1: u64,
-        cols: u64,
-        rows: &Rows,
-        looked: Option<&Looked>,
-        stop: &StopRequest,
-        band: &mut ProbBand,
-    ) -> Result<()> {
+    fn windows(&mut self, task: &BandTask, looked: Option<&Looked>, band: &mut ProbBand) -> Result<()> {
         let grid = self.grid;
-        for core in grid.cores(row0, row1, cols) {
-            if looked.is_some_and(|looked| !looked.any(&core)) || !has_data(&core, rows) {
+        for core in grid.cores(task.band.start, task.band.end, task.cols) {
+            if looked.is_some_and(|looked| !looked.any(&core)) || !has_data(&core, task.rows) {
                 continue;
             }
-            self.fill(&core, cols, rows);
+            self.fill(&core, task.cols, task.rows);
             self.cores.push(core);
             if self.cores.len() == self.batch.capacity() {
-                ensure!(stop.asked().is_none(), Stopped);
-                self.flush(row0, cols, rows, band)?;
+                ensure!(task.stop.asked().is_none(), Stopped);
+                self.flush(task, band)?;
             }
         }
-        self.flush(row0, cols, rows, band)
+        self.flush(task, band)
     }
 
     /// Copies the window around `core` into the batch's next place; outside the scene is no data.
@@ -141,10 +128,11 @@ impl<'a> BandInference<'a> {
     }
 
     /// Segments what is in the batch and keeps the cores; a pixel without data is never impact.
-    fn flush(&mut self, row0: u64, cols: u64, rows: &Rows, band: &mut ProbBand) -> Result<()> {
+    fn flush(&mut self, task: &BandTask, band: &mut ProbBand) -> Result<()> {
         if self.cores.is_empty() {
             return Ok(());
         }
+        let (row0, cols, rows) = (task.band.start, task.cols, task.rows);
         let side = self.batch.side_px;
         let done = self.segmenter.segment(&self.batch, &mut self.answer);
         band.windows += self.cores.len() as u64;
@@ -170,30 +158,53 @@ impl<'a> BandInference<'a> {
     }
 }
 
-/// Runs a band as it is, or those regions of it that were looked at, side by side.
-fn stream(
+impl BandTask<'_> {
+    /// Hands its pixels on.
+    fn with_pixels<T>(&self, then: impl FnOnce(&BandPixels<'_>) -> T) -> T {
+        then(&BandPixels {
+            rows: self.band.clone(),
+            cols: self.cols,
+            spans: &|_| 0..self.cols,
+            row: &|row| self.row(row),
+            stop: &|| self.stop.asked().is_some(),
+        })
+    }
+
+    fn row(&self, row: i64) -> Option<&[u8]> {
+        u64::try_from(row).ok().filter(|row| self.rows.range().contains(row)).map(|row| self.rows.row(row))
+    }
+
+    /// Where a pixel of the band is in its probabilities.
+    fn at(&self, row: u64, col: u64) -> usize {
+        ((row - self.band.start) * self.cols + col) as usize
+    }
+}
+
+/// Runs a band as it is.
+fn stream(network: &dyn Streaming, task: &BandTask, out: &mut ProbBand) -> Result<()> {
+    let mut keep = |row, col, line: &[u8]| {
+        out.probabilities[task.at(row, col)..][..line.len()].copy_from_slice(line);
+    };
+    out.computed_px = task.with_pixels(|pixels| network.stream(pixels, &mut keep))?;
+    out.windows = 1;
+    Ok(())
+}
+
+/// Runs those regions of a band that are looked at, side by side.
+fn stream_regions(
     network: &dyn Streaming,
-    band: Range<u64>,
-    cols: u64,
-    rows: &Rows,
-    looked: Option<&Looked>,
-    stop: &StopRequest,
+    task: &BandTask,
+    looked: &Looked,
     out: &mut ProbBand,
 ) -> Result<()> {
-    let stop = || stop.asked().is_some();
-    let mut keep = |row: u64, col: u64, line: &[u8]| {
-        out.probabilities[((row - band.start) * cols + col) as usize..][..line.len()].copy_from_slice(line);
-    };
-    let Some(looked) = looked else {
-        let row = |row| there(rows, row);
-        let pixels = BandPixels { rows: band.clone(), cols, spans: &|_| 0..cols, row: &row, stop: &stop };
-        out.computed_px = network.stream(&pixels, &mut keep)?;
-        out.windows = 1;
-        return Ok(());
-    };
     let of_region = |region: Region| -> Result<_> {
-        let (spans, row) = (|row| region.span(row), |row| there(rows, row));
-        let pixels = BandPixels { rows: region.rows.clone(), cols, spans: &spans, row: &row, stop: &stop };
+        let pixels = BandPixels {
+            rows: region.rows.clone(),
+            cols: task.cols,
+            spans: &|row| region.span(row),
+            row: &|row| task.row(row),
+            stop: &|| task.stop.asked().is_some(),
+        };
         let mut lines = Vec::new();
         let computed_px =
             network.stream(&pixels, &mut |row, col, line| lines.push((row, col, line.to_vec())))?;
@@ -203,13 +214,11 @@ fn stream(
     out.windows = regions.len() as u64;
     for (computed_px, lines) in regions {
         out.computed_px += computed_px;
-        lines.iter().for_each(|(row, col, line)| keep(*row, *col, line));
+        for (row, col, line) in lines {
+            out.probabilities[task.at(row, col)..][..line.len()].copy_from_slice(&line);
+        }
     }
     Ok(())
-}
-
-fn there(rows: &Rows, row: i64) -> Option<&[u8]> {
-    u64::try_from(row).ok().filter(|row| rows.range().contains(row)).map(|row| rows.row(row))
 }
 
 fn has_data(core: &PixelRect, rows: &Rows) -> bool {

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use super::infer::{BandInference, ProbBand};
+use super::infer::{BandInference, BandTask, ProbBand};
 use super::journal::{BandRecord, Journal};
 use super::{Event, PeakMemory, ScanJob, Screen};
 use crate::config::InputSettings;
@@ -291,13 +291,12 @@ fn infer(
         clock.stage("wait", 0, 0, 0);
         let cols = job.scenes.records[band.scene].cols;
         let content = content.and_then(|read| {
-            let look = || inference.look(band.row0..band.row1, cols, &read.rows, &job.stop);
-            let looked = guarded(look)?;
+            let task = BandTask { band: band.row0..band.row1, cols, rows: &read.rows, stop: &job.stop };
+            let looked = guarded(|| inference.look(&task))?;
             if looked.is_some() {
                 clock.stage("screen", 0, read.valid_px, 0);
             }
-            let run = || inference.run(band.row0, band.row1, cols, &read.rows, looked.as_ref(), &job.stop);
-            let answer = guarded(run)?;
+            let answer = guarded(|| inference.run(&task, looked.as_ref()))?;
             clock.stage("infer", 0, answer.computed_px, answer.windows);
             Ok((read, answer))
         });

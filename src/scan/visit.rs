@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use super::infer::BandInference;
+use super::infer::{BandInference, BandTask};
 use crate::config::Settings;
 use crate::detect::{Segmenter, reach_px};
 use crate::job::StopRequest;
@@ -44,7 +44,8 @@ pub fn visit_scene(
         let row1 = (row0 + band_rows).min(all);
         let place = || format!("rows {row0} to {row1}");
         let rows = scene.rows(row0.saturating_sub(reach)..(row1 + reach).min(all)).with_context(place)?;
-        let band = inference.run(row0, row1, cols, &rows, None, &never).with_context(place)?;
+        let task = BandTask { band: row0..row1, cols, rows: &rows, stop: &never };
+        let band = inference.run(&task, None).with_context(place)?;
         see(BandView { row0, row1, rows: &rows, probabilities: &band.probabilities })?;
         rows.unchanged()?;
     }

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn two_levels_take_what_one_counts_by_hand() {
-        let fine = 1 * 3 + 3 * 3 + (5 + 3) * 3 + 3 * 3;
+        let fine = 3 + 3 * 3 + (5 + 3) * 3 + 3 * 3;
         let coarse = 3 * 5 + 5 * 5;
         assert_eq!(flop_per_px(&[3, 5]), 18.0 * (f64::from(fine) + f64::from(coarse) / 4.0));
     }

@@ -90,13 +90,15 @@ fn spans(cells: &[(u64, u64)]) -> Vec<Range<u64>> {
 }
 
 /// Cuts `cells` in two, across their longer side.
-fn halves(cells: Vec<(u64, u64)>) -> (Vec<(u64, u64)>, Vec<(u64, u64)>) {
+fn halves(cells: &[(u64, u64)]) -> [Vec<(u64, u64)>; 2] {
     let range = |of: fn(&(u64, u64)) -> u64| {
         let (low, high) = (cells.iter().map(of).min(), cells.iter().map(of).max());
         (low.unwrap_or(0) + high.unwrap_or(0), high.unwrap_or(0) - low.unwrap_or(0))
     };
     let ((rows, tall), (cols, wide)) = (range(|cell| cell.0), range(|cell| cell.1));
-    cells.into_iter().partition(|(row, col)| if tall > wide { 2 * row <= rows } else { 2 * col <= cols })
+    let before = |cell: &&(u64, u64)| if tall > wide { 2 * cell.0 <= rows } else { 2 * cell.1 <= cols };
+    let (one, other): (Vec<_>, Vec<_>) = cells.iter().partition(before);
+    [one, other]
 }
 
 /// Some rows, and columns of each.
@@ -143,8 +145,7 @@ impl Looked {
             let spans = spans(&cells);
             let wide: u64 = spans.iter().map(|span| span.end - span.start).sum();
             if 2 * wide > 3 * cells.len() as u64 {
-                let (one, other) = halves(cells);
-                groups.extend([one, other]);
+                groups.extend(halves(&cells));
             } else {
                 regions.push(self.region(cells[0].0, &spans));
             }
