@@ -47,6 +47,10 @@ fn a_screened_scan_finds_the_same_in_less_of_the_scene() {
     let looked = looked.unwrap();
     assert!(looked > 0 && looked < valid / 2 && computed < valid, "{looked} of {valid}, {computed} computed");
     assert_eq!(counts(&folder.join("all")).1, None);
+    let says = |out: &str| {
+        fs::read_to_string(folder.join(out).join("report.html")).unwrap().contains("A first look")
+    };
+    assert!(says("screened") && !says("all"));
     // The full scan's to the bit, or left out.
     let (mut same, mut out) = (0, 0);
     for (a, b) in all.iter().zip(&seen).filter(|(a, _)| **a != 0) {
