@@ -3,62 +3,92 @@
 #
 #   bench/gpu.sh MARSCAN PEERS PYTHON OUT [ROWS] [DEVICE]
 #
-# Builds nothing: MARSCAN is a binary, carried along. PEERS is the folder of model.py and make_weights.py, PYTHON an
-# interpreter with torch, numpy, tifffile and safetensors, OUT gets machine.txt and raw.csv. ROWS (8192) of as many columns
-# are scanned. DEVICE (gpu) may be `software`, to try the script where there is no GPU, with few rows; PyTorch then runs
-# on the CPU.
+# Builds nothing: MARSCAN is a binary, carried along, and KERNELS, if set, that of bench/gpu_kernels.rs. PEERS is the folder
+# of model.py and make_weights.py, PYTHON an interpreter with torch, numpy, tifffile and safetensors; OUT gets machine.txt,
+# raw.csv and table.md. ROWS (12288) of as many columns are scanned. DEVICE (gpu) may be `software`, to try the script
+# where there is no GPU, with few rows; PyTorch then runs on the CPU. Five minutes on an H200, most of them torch.compile's.
 set -euo pipefail
-marscan=$(realpath "$1") peers=$(realpath "$2") python=$(realpath -s "$3") rows=${5:-8192} device=${6:-gpu}
+marscan=$(realpath "$1") peers=$(realpath "$2") python=$(realpath -s "$3") rows=${5:-12288} device=${6:-gpu}
 here=$(realpath "$(dirname "$0")"); mkdir -p "$4"; out=$(realpath "$4")
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 export PYTHONDONTWRITEBYTECODE=1
+# What drivers keep of compiled kernels: nothing yet.
+export __GL_SHADER_DISK_CACHE_PATH="$work/kept" MESA_SHADER_CACHE_DIR="$work/kept"; mkdir "$work/kept"
 
 { date -u +%F; uname -sm; nproc; "$marscan" --version; "$marscan" devices
   nvidia-smi --query-gpu=name,driver_version,memory.total,pci.bus_id --format=csv,noheader 2> /dev/null || echo "no nvidia-smi"
   "$python" -c 'import torch; print("torch", torch.__version__, "cuda", torch.version.cuda, torch.cuda.is_available())'; } > "$out/machine.txt"
+echo "system,network,precision,what,value,unit" > "$out/raw.csv"
+say() { (IFS=,; echo "$*") >> "$out/raw.csv"; }
 
-# The most memory that the card had in use while a command ran, MiB.
-card_memory() {
-  ( while :; do nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits 2> /dev/null || break; sleep 0.2; done > "$work/memory" ) &
+# Runs a command; `memory` is then the most that the card had in use meanwhile, MiB, and `failed` its trouble in a line.
+watched() {
+  ( while :; do nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits 2> /dev/null || break; sleep 0.1; done > "$work/memory" ) &
   local watch=$!
-  "$@" > "$work/said" 2>&1 || { cat "$work/said" >&2; echo failed > "$work/failed"; }
+  failed=""; timeout ${LIMIT:-120} "$@" > "$work/said" 2>&1 || { cat "$work/said" >&2; failed=$(grep -v '^$' "$work/said" | tail -1 | tr ',' ';'); }
   kill $watch 2> /dev/null || true; wait $watch 2> /dev/null || true
   memory=$(sort -n "$work/memory" | tail -1); memory=${memory:-}
 }
 
-cp "$peers"/*.py "$work"; mkdir -p "$work/weights"
-(cd "$work" && "$python" make_weights.py > /dev/null 2>&1)
-"$marscan" synth --out "$work/scene" --rows "$rows" --cols "$rows" --impacts 40 --name scene > /dev/null
-"$marscan" synth --out "$work/train" --rows 2048 --cols 2048 --impacts 60 --name train > /dev/null
-"$marscan" synth --out "$work/valid" --rows 512 --cols 512 --impacts 5 --name valid > /dev/null
-windows=(--window 1024 --batch 4); [ "$device" = gpu ] || windows=()
-scene="$work/scene/scene.tif" list="$work/scene/scenes.csv"
+cp "$peers"/*.py "$work"; mkdir -p "$work/weights"; cd "$work"
+# Its weights without its ONNX files.
+"$python" - > /dev/null 2>&1 << 'END' || true
+import torch
+torch.onnx.export = lambda *a, **k: None
+import onnx, types
+onnx.load = lambda p: types.SimpleNamespace(graph=types.SimpleNamespace(node=[]))
+exec(open("make_weights.py").read())
+END
+cp "$here/../configs/unet1.safetensors" weights/unet1.safetensors
+"$marscan" synth --out scene --rows "$rows" --cols "$rows" --impacts 40 --name scene > /dev/null
+"$marscan" synth --out train --rows 2048 --cols 2048 --impacts 60 --name train > /dev/null
+"$marscan" synth --out valid --rows 512 --cols 512 --impacts 5 --name valid > /dev/null
+scene=scene/scene.tif
+[ -z "${KERNELS:-}" ] || for net in unet1 unet3; do for precision in f32 f16; do
+  "$KERNELS" $net weights/$net.safetensors "$device" $precision 2>&1; done; done > "$out/kernels.txt"
 
-echo "system,network,precision,what,value,unit" > "$out/raw.csv"
 for net in unet1 unet3; do
-  for precision in f32 f16 bf16; do
-    rm -f "$work/failed"
-    found="$work/found-$net-$precision"
-    # Twice: the first run meets cold caches.
+  windows=(--window 2048 --batch 2); [ "$device" = gpu ] || windows=()
+  # The weights of unet3 are drawn and its answer is noise: at this level nothing of it is measured.
+  level=(); [ $net = unet1 ] || level=(--probability 0.9999)
+  "$marscan" settings --settings $net | sed 's/^batch = .*/batch = 32/' > $net.toml
+  for precision in f16 bf16 f32; do
+    # Twice: the first finds nothing that the driver has kept.
     for turn in cold warm; do
-      rm -rf "$found"
-      card_memory "$marscan" scan --scenes "$list" --out "$found" --settings $net --weights "$work/weights/$net.safetensors" \
-        --device "$device" --precision $precision "${windows[@]}"
-      [ -e "$work/failed" ] && { echo "marscan,$net,$precision,refused,," >> "$out/raw.csv"; break; }
-      awk -v n=$net -v p=$precision -v t=$turn -v OFS=, '/ Mpx\/s, on / { print "marscan", n, p, "scan " t, $3, "Mpx/s" }
-        / Mpx\/s, on / { sub(/.* Mpx\/s, on /, ""); sub(/; private memory.*/, ""); gsub(/, /, "; "); print "marscan", n, p, "device " t, $0, "" }
-        /seconds by stage/ { sub(/.*seconds by stage: /, ""); gsub(/, /, "; "); print "marscan", n, p, "stages " t, $0, "s" }' "$work/said" >> "$out/raw.csv"
-      echo "marscan,$net,$precision,card memory $turn,$memory,MiB" >> "$out/raw.csv"
+      rm -rf found
+      watched "$marscan" scan --scenes scene/scenes.csv --out found --settings $net --weights weights/$net.safetensors \
+        --device "$device" --precision $precision "${windows[@]}" "${level[@]}"
+      [ -z "$failed" ] || { say marscan $net $precision refused "$failed" ""; break; }
+      awk -v n=$net -v p=$precision -v t=$turn -v OFS=, '/ready after/ { print "marscan", n, p, "ready " t, $3, "s" }
+        t == "cold" { next }
+        / Mpx\/s, on / { print "marscan", n, p, "scan", $3, "Mpx/s" }
+        / computed \(/ { sub(/.*computed \(/, ""); print "marscan", n, p, "computed for each valid pixel", $1, "" }
+        /the network:/ { print "marscan", n, p, "network", $(NF - 1) / 1000, "TFLOP/s" }
+        /seconds by stage/ { sub(/.*seconds by stage: /, ""); gsub(/, /, "; "); print "marscan", n, p, "stages", $0, "s" }' said >> "$out/raw.csv"
     done
-    rm -f "$work/failed"
-    "$marscan" settings --settings $net > "$work/$net.toml"
-    card_memory "$marscan" train --scenes "$work/train/scenes.csv" --validation "$work/valid/scenes.csv" --settings "$work/$net.toml" --out "$work/run-$net-$precision" \
-      --devices "$device" --precision $precision --images $([ "$device" = gpu ] && echo 3200 || echo 32)
-    if [ -e "$work/failed" ]; then echo "marscan,$net,$precision,training refused,," >> "$out/raw.csv"; else
-      "$python" -c "import json; print('marscan', '$net', '$precision', 'training', json.load(open('$work/run-$net-$precision/summary.json'))['images_per_s'], 'images/s', sep=',')" >> "$out/raw.csv"
-      echo "marscan,$net,$precision,training card memory,$memory,MiB" >> "$out/raw.csv"
+    [ -n "$failed" ] || say marscan $net $precision "card memory" "$memory" MiB
+    rm -rf run
+    watched "$marscan" train --scenes train/scenes.csv --validation valid/scenes.csv --settings $net.toml --out run \
+      --devices "$device" --precision $precision --images $([ "$device" = gpu ] && echo 6400 || echo 32)
+    if [ -n "$failed" ]; then say marscan $net $precision "training refused" "$failed" ""; else
+      say marscan $net $precision training "$("$python" -c "import json; print(round(json.load(open('run/summary.json'))['images_per_s'], 1))")" images/s
+      say marscan $net $precision "training card memory" "$memory" MiB
     fi
   done
-  (cd "$work" && PYTHONPATH="$work" "$python" "$here/gpu_torch.py" --net $net --scene "$scene") >> "$out/raw.csv"
 done
-cat "$out/machine.txt" "$out/raw.csv"
+# How far apart the answers are, where nothing is near that lies outside of the scene.
+"$marscan" synth --out small --rows 1024 --cols 1024 --impacts 3 --name small > /dev/null
+for net in unet1 unet3; do
+  for precision in f32 f16 bf16; do
+    rm -rf found
+    "$marscan" scan --scenes small/scenes.csv --out found --settings $net --weights weights/$net.safetensors --device "$device" \
+      --precision $precision --probability 0.9999 --probabilities > /dev/null 2>&1 && "$marscan" merge found > /dev/null || continue
+    PYTHONPATH=. "$python" "$here/gpu_torch.py" --net $net --scene small/small.tif --against found/probabilities/small.tif \
+      --precision $precision >> "$out/raw.csv"
+  done
+done
+for modes in f32,tf32,f16 "bf16 compiled,f16 compiled"; do for net in unet1 unet3; do
+  PYTHONPATH=. timeout 150 "$python" "$here/gpu_torch.py" --net $net --scene $scene --modes "$modes" >> "$out/raw.csv" || say torch $net "$modes" "out of time" "" ""
+done; done
+"$python" "$here/gpu_table.py" "$out/raw.csv" > "$out/table.md"
+cat "$out/machine.txt" "$out/table.md"

@@ -14,6 +14,9 @@ from model import NETS, UNet, flops_per_px
 ap = argparse.ArgumentParser()
 ap.add_argument("--net", choices=list(NETS))
 ap.add_argument("--scene")
+ap.add_argument("--modes", default="f32,tf32,f16,bf16 compiled,f16 compiled")
+ap.add_argument("--against", help="a map of probabilities by marscan in --precision, to be held against f32")
+ap.add_argument("--precision", default="f32")
 ap.add_argument("--tile", type=int, default=1024)
 ap.add_argument("--overlap", type=int, default=64)
 ap.add_argument("--batch", type=int, default=4)
@@ -23,7 +26,7 @@ device = torch.device("cuda" if cuda else "cpu")
 wait = torch.cuda.synchronize if cuda else lambda: None
 # Name, type of the convolutions, TF32, compiled with channels last.
 MODES = [("f32", None, False, False), ("tf32", None, True, False), ("f16", torch.float16, True, False),
-         ("bf16 compiled", torch.bfloat16, True, True)]
+         ("bf16 compiled", torch.bfloat16, True, True), ("f16 compiled", torch.float16, True, True)]
 
 
 def say(precision, what, value, unit):
@@ -97,8 +100,23 @@ def peak(dtype):
     return best
 
 
+def differences():
+    """Of marscan's map from f32 here, far from the scene's edges and where there is data."""
+    torch.backends.cudnn.allow_tf32 = False
+    image, theirs = tifffile.imread(args.scene), tifffile.imread(args.against)
+    with torch.inference_mode():
+        p = network(False, False)(torch.from_numpy(image[None, None]).to(device).float() / 255)[0, 0].cpu().numpy()
+    inner = np.s_[160:-160, 160:-160]
+    off = np.abs(theirs[inner] / 255 - p[inner])[image[inner] != 0]
+    print("marscan", args.net, args.precision, "most off PyTorch f32", round(float(off.max()), 5), "", sep=",")
+    print("marscan", args.net, args.precision, "mean off PyTorch f32", round(float(off.mean()), 6), "", sep=",")
+
+
+if args.against:
+    differences()
+    raise SystemExit
 flops = flops_per_px(NETS[args.net])[0]
-for name, dtype, tf32, compiled in MODES:
+for name, dtype, tf32, compiled in [mode for mode in MODES if mode[0] in args.modes.split(",")]:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     try:
         limit = peak(dtype or torch.float32)

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
@@ -102,7 +103,9 @@ pub fn run(args: &Args) -> Result<Done> {
         Some(list) => hold_all(choose_all(list)?, list == "auto", args.device.share_gpu),
         None => Ok(vec![args.device.choose()?]),
     };
+    let began = Instant::now();
     let (mut segmenter, weights_id) = segmenter(&settings, args.weights.as_deref(), choose)?;
+    let mut ready_s = Some(began.elapsed().as_secs_f64());
     let job = ScanJob {
         scenes: SceneList::read(&args.scenes)?,
         out: args.out.clone(),
@@ -132,7 +135,7 @@ pub fn run(args: &Args) -> Result<Done> {
             return Ok(Done::Stopped);
         };
         progress.finish();
-        print(&job, &summary, &prefix);
+        print(&job, &summary, ready_s.take(), &prefix);
         let scenes = &summary.manifest.scenes;
         scanned += scenes.iter().filter(|scene| scene.failed.is_none()).count();
         failed += scenes.iter().filter(|scene| scene.failed.is_some()).count();
@@ -237,8 +240,9 @@ pub fn segmenter(
     Ok((network, id))
 }
 
-/// `prefix`: the task's name, in front of what is its own among the lines of an array's common log.
-fn print(job: &ScanJob, summary: &ShardSummary, prefix: &str) {
+/// `ready_s`: seconds until the device was ready, told once. `prefix`: the task's name, in front of what is its own
+/// among the lines of an array's common log.
+fn print(job: &ScanJob, summary: &ShardSummary, ready_s: Option<f64>, prefix: &str) {
     let manifest = &summary.manifest;
     let place = format!("{prefix}shard {} of {}", manifest.shard, manifest.shards);
     if summary.was_done {
@@ -267,6 +271,11 @@ fn print(job: &ScanJob, summary: &ShardSummary, prefix: &str) {
         manifest.threads,
         manifest.peak_rss_anon_bytes as f64 / f64::from(1 << 20)
     );
+    if let Some(ready_s) = ready_s {
+        say!(
+            "  ready after {ready_s:.2} s: weights, and on a GPU the compiling of kernels that its driver has not kept"
+        );
+    }
     if let Some(looked) = manifest.scenes.iter().filter_map(|scene| scene.looked_px).reduce(|a, b| a + b) {
         say!(
             "  screened: {:.2} % of the valid pixels were looked at",

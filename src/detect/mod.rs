@@ -5,11 +5,14 @@ pub mod stitch;
 pub mod threshold;
 
 use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender};
 
 use anyhow::Result;
 
+use crate::fault::guarded;
+
 /// Windows as the network sees them: `[count, side, side]`, row-major, 0 = no data.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WindowBatch {
     /// Side of each window, px.
     pub side_px: usize,
@@ -29,6 +32,11 @@ impl WindowBatch {
     pub fn capacity(&self) -> usize {
         self.pixels.len() / (self.side_px * self.side_px)
     }
+
+    /// Pixels of the windows that are meant.
+    pub fn meant_px(&self) -> usize {
+        self.count * self.side_px * self.side_px
+    }
 }
 
 /// Gives each pixel of a window its probability of being fresh impact.
@@ -45,14 +53,26 @@ pub trait Segmenter: Send {
     /// What it runs on, for `timing.csv` and the report.
     fn device(&self) -> String;
 
-    /// How many devices share a batch; each takes as many windows as the settings' `batch` says.
-    fn devices(&self) -> usize {
-        1
-    }
-
     /// The way to whole bands, where there is one; otherwise they are cut into windows.
     fn streaming(&self) -> Option<&dyn Streaming> {
         None
+    }
+
+    /// The way to several batches at once, where there is one; otherwise each is answered before the next.
+    fn queue(&mut self) -> Option<&mut dyn Queue> {
+        None
+    }
+
+    /// Answers batches in their order, until there are no more: their pixels become their probabilities.
+    fn serve(mut self: Box<Self>, batches: Receiver<WindowBatch>, answers: &Sender<Result<WindowBatch>>) {
+        for mut batch in batches {
+            let mut probabilities = vec![0; batch.pixels.len()];
+            let done = guarded(|| self.segment(&batch, &mut probabilities));
+            batch.pixels = probabilities;
+            if answers.send(done.map(|()| batch)).is_err() {
+                return;
+            }
+        }
     }
 
     /// Writes the probabilities, 0..=255, of `batch`'s windows to the start of `probabilities`,
@@ -61,6 +81,24 @@ pub trait Segmenter: Send {
     /// # Errors
     /// If the device fails; [`crate::fault::DeviceLost`] if it is lost.
     fn segment(&mut self, batch: &WindowBatch, probabilities: &mut [u8]) -> Result<()>;
+}
+
+/// A [`Segmenter`] that takes batches before it has answered others.
+pub trait Queue {
+    /// Batches that keep it busy.
+    fn depth(&self) -> usize;
+
+    /// Takes `batch` in hand; waits where it has more than enough.
+    ///
+    /// # Errors
+    /// [`crate::fault::DeviceLost`] if it has lost the device.
+    fn submit(&mut self, batch: WindowBatch) -> Result<()>;
+
+    /// The oldest batch, its pixels now its probabilities, 0..=255; none if it has none in hand.
+    ///
+    /// # Errors
+    /// If the device fails; [`crate::fault::DeviceLost`] if it is lost.
+    fn collect(&mut self) -> Result<Option<WindowBatch>>;
 }
 
 /// A band of a scene, and what lies around it.

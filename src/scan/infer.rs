@@ -1,27 +1,43 @@
 //! A band through the network: as it is where that can be, else windows are filled, segmented, their cores kept.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use super::screen::{Looked, Region, Screen};
-use crate::detect::{BandPixels, Segmenter, Streaming, WindowBatch};
+use crate::detect::{BandPixels, Queue, Segmenter, Streaming, WindowBatch};
 use crate::fault::Stopped;
 use crate::job::StopRequest;
 use crate::raster::Rows;
 use crate::space::PixelRect;
 use crate::tile::TileGrid;
 
-/// What reads windows from rows and puts probabilities in a band; its buffers are made once.
+/// What reads windows from rows and puts probabilities in bands, several of which may be under way at once.
 pub struct BandInference<'a> {
     segmenter: &'a mut dyn Segmenter,
     screen: Option<&'a Screen>,
     grid: TileGrid,
-    /// Empty where no windows are needed.
-    batch: WindowBatch,
-    answer: Vec<u8>,
-    cores: Vec<PixelRect>,
+    /// Windows of a batch.
+    batch: usize,
+    /// Batches that were used, to be filled again.
+    spare: Vec<WindowBatch>,
+    /// The oldest first.
+    bands: VecDeque<UnderWay>,
+    /// The cores that each batch in hand answers for, and its band's number.
+    asked: VecDeque<(u64, Vec<PixelRect>)>,
+    /// Of the oldest band.
+    number: u64,
+}
+
+/// A band of which something may be missing.
+struct UnderWay {
+    row0: u64,
+    cols: u64,
+    answer: ProbBand,
+    /// Batches that are in hand.
+    missing: usize,
 }
 
 /// A band, and what it is read from.
@@ -49,17 +65,15 @@ pub struct ProbBand {
 }
 
 impl<'a> BandInference<'a> {
-    /// Room for `batch` windows of `grid` a device.
+    /// By batches of `batch` windows of `grid`, where windows are needed.
     pub fn new(
         segmenter: &'a mut dyn Segmenter,
         screen: Option<&'a Screen>,
         grid: TileGrid,
         batch: usize,
     ) -> Self {
-        let batch = if segmenter.streaming().is_some() { 0 } else { batch * segmenter.devices() };
-        let batch = WindowBatch::new(batch, grid.window_px as usize);
-        let answer = vec![0; batch.pixels.len()];
-        Self { segmenter, screen, grid, batch, answer, cores: Vec::new() }
+        let (spare, bands, asked) = (Vec::new(), VecDeque::new(), VecDeque::new());
+        Self { segmenter, screen, grid, batch, spare, bands, asked, number: 0 }
     }
 
     /// The first look, where there is one.
@@ -75,87 +89,154 @@ impl<'a> BandInference<'a> {
     /// # Errors
     /// If the device fails, or [`Stopped`] soon after it was asked.
     pub fn run(&mut self, task: &BandTask, looked: Option<&Looked>) -> Result<ProbBand> {
-        let probabilities = vec![0; ((task.band.end - task.band.start) * task.cols) as usize];
-        let mut band = ProbBand { probabilities, windows: 0, computed_px: 0, looked_px: None };
-        match (self.segmenter.streaming(), looked) {
-            (Some(network), None) => stream(network, task, &mut band)?,
-            (Some(network), Some(looked)) => stream_regions(network, task, looked, &mut band)?,
-            (None, _) => self.windows(task, looked, &mut band)?,
+        self.begin(task, looked)?;
+        loop {
+            if let Some(mut band) = self.finished() {
+                band.clear(task, looked);
+                return Ok(band);
+            }
+            self.wait()?;
         }
-        band.looked_px = looked.map(|looked| looked.clear(&mut band.probabilities, task.rows));
-        Ok(band)
     }
 
-    fn windows(&mut self, task: &BandTask, looked: Option<&Looked>, band: &mut ProbBand) -> Result<()> {
-        let grid = self.grid;
+    /// Begins with what holds data of a band, and was looked at; its answer is still to be [`ProbBand::clear`]ed.
+    ///
+    /// # Errors
+    /// If the device fails, or [`Stopped`] soon after it was asked.
+    pub fn begin(&mut self, task: &BandTask, looked: Option<&Looked>) -> Result<()> {
+        let probabilities = vec![0; ((task.band.end - task.band.start) * task.cols) as usize];
+        let mut answer = ProbBand { probabilities, windows: 0, computed_px: 0, looked_px: None };
+        if let Some(network) = self.segmenter.streaming() {
+            match looked {
+                None => stream(network, task, &mut answer)?,
+                Some(looked) => stream_regions(network, task, looked, &mut answer)?,
+            }
+        }
+        self.bands.push_back(UnderWay { row0: task.band.start, cols: task.cols, answer, missing: 0 });
+        if self.segmenter.streaming().is_some() { Ok(()) } else { self.windows(task, looked) }
+    }
+
+    /// The oldest band, if nothing of it is missing.
+    pub fn finished(&mut self) -> Option<ProbBand> {
+        let whole = self.bands.front().is_some_and(|band| band.missing == 0);
+        self.number += u64::from(whole);
+        self.bands.pop_front_if(|_| whole).map(|band| band.answer)
+    }
+
+    fn windows(&mut self, task: &BandTask, looked: Option<&Looked>) -> Result<()> {
+        let (grid, side) = (self.grid, self.grid.window_px as usize);
+        let mut cores = Vec::new();
+        let mut batch = self.spare.pop().unwrap_or_else(|| WindowBatch::new(self.batch, side));
         for core in grid.cores(task.band.start, task.band.end, task.cols) {
             if looked.is_some_and(|looked| !looked.any(&core)) || !has_data(&core, task.rows) {
                 continue;
             }
-            self.fill(&core, task.cols, task.rows);
-            self.cores.push(core);
-            if self.cores.len() == self.batch.capacity() {
+            fill(&mut batch, grid, &core, task);
+            cores.push(core);
+            if cores.len() == batch.capacity() {
                 ensure!(task.stop.asked().is_none(), Stopped);
-                self.flush(task, band)?;
+                self.submit(batch, std::mem::take(&mut cores))?;
+                batch = self.spare.pop().unwrap_or_else(|| WindowBatch::new(self.batch, side));
             }
         }
-        self.flush(task, band)
-    }
-
-    /// Copies the window around `core` into the batch's next place; outside the scene is no data.
-    fn fill(&mut self, core: &PixelRect, cols: u64, rows: &Rows) {
-        let side = self.batch.side_px;
-        let halo = i64::from(self.grid.halo_px);
-        let start = self.batch.count * side * side;
-        let first_row = self.grid.core_row(core.row0) as i64 - halo;
-        let first_col = core.col0 as i64 - halo;
-        let col0 = first_col.max(0);
-        let col1 = (first_col + side as i64).min(cols as i64);
-        let left = (col0 - first_col) as usize;
-        let right = left + (col1 - col0) as usize;
-        let there = rows.range();
-        for (k, line) in self.batch.pixels[start..start + side * side].chunks_exact_mut(side).enumerate() {
-            let row = first_row + k as i64;
-            if row < 0 || !there.contains(&(row as u64)) {
-                line.fill(0);
-                continue;
-            }
-            line[..left].fill(0);
-            line[left..right].copy_from_slice(&rows.row(row as u64)[col0 as usize..col1 as usize]);
-            line[right..].fill(0);
-        }
-        self.batch.count += 1;
-    }
-
-    /// Segments what is in the batch and keeps the cores; a pixel without data is never impact.
-    fn flush(&mut self, task: &BandTask, band: &mut ProbBand) -> Result<()> {
-        if self.cores.is_empty() {
+        if cores.is_empty() {
+            self.spare.push(batch);
             return Ok(());
         }
-        let (row0, cols, rows) = (task.band.start, task.cols, task.rows);
-        let side = self.batch.side_px;
-        let done = self.segmenter.segment(&self.batch, &mut self.answer);
-        band.windows += self.cores.len() as u64;
-        band.computed_px += (self.batch.capacity() * side * side) as u64;
-        let cores = std::mem::take(&mut self.cores);
-        self.batch.count = 0;
-        done?;
-        let halo = self.grid.halo_px as usize;
-        for (k, core) in cores.iter().enumerate() {
-            let (wide, col0) = (core.cols() as usize, core.col0 as usize);
-            let first_row = self.grid.core_row(core.row0);
-            for row in core.row0..core.row1 {
-                let from = (k * side + halo + (row - first_row) as usize) * side + halo;
-                let to = ((row - row0) * cols) as usize + col0;
-                let pixels = &rows.row(row)[col0..col0 + wide];
-                let kept = &mut band.probabilities[to..to + wide];
-                for ((kept, &p), &v) in kept.iter_mut().zip(&self.answer[from..from + wide]).zip(pixels) {
-                    *kept = if v == 0 { 0 } else { p };
-                }
-            }
+        self.submit(batch, cores)
+    }
+
+    /// Has windows of the newest band segmented; waits for others where there are enough in hand.
+    fn submit(&mut self, mut batch: WindowBatch, cores: Vec<PixelRect>) -> Result<()> {
+        let newest = self.number + self.bands.len() as u64 - 1;
+        if let Some(band) = self.bands.back_mut() {
+            band.missing += 1;
+            band.answer.windows += cores.len() as u64;
+            band.answer.computed_px += batch.meant_px() as u64;
+        }
+        self.asked.push_back((newest, cores));
+        let Some(queue) = self.segmenter.queue() else {
+            let mut answer = vec![0; batch.pixels.len()];
+            self.segmenter.segment(&batch, &mut answer)?;
+            batch.pixels = answer;
+            self.keep(batch);
+            return Ok(());
+        };
+        queue.submit(batch)?;
+        while self.segmenter.queue().is_some_and(|queue| queue.depth() < self.asked.len()) {
+            self.wait()?;
         }
         Ok(())
     }
+
+    /// Waits for the oldest batch in hand, if there is one.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn wait(&mut self) -> Result<()> {
+        let answer = self.segmenter.queue().map_or(Ok(None), Queue::collect)?;
+        answer.into_iter().for_each(|batch| self.keep(batch));
+        Ok(())
+    }
+
+    /// Takes the cores of the oldest batch in hand over into its band.
+    fn keep(&mut self, mut batch: WindowBatch) {
+        let Some((number, cores)) = self.asked.pop_front() else { return };
+        let (side, halo) = (batch.side_px, self.grid.halo_px as usize);
+        if let Some(band) = self.bands.get_mut((number - self.number) as usize) {
+            band.missing -= 1;
+            for (k, core) in cores.iter().enumerate() {
+                let (wide, col0) = (core.cols() as usize, core.col0 as usize);
+                let first_row = self.grid.core_row(core.row0);
+                for row in core.row0..core.row1 {
+                    let from = (k * side + halo + (row - first_row) as usize) * side + halo;
+                    let to = ((row - band.row0) * band.cols) as usize + col0;
+                    band.answer.probabilities[to..to + wide]
+                        .copy_from_slice(&batch.pixels[from..from + wide]);
+                }
+            }
+        }
+        batch.count = 0;
+        self.spare.push(batch);
+    }
+}
+
+impl ProbBand {
+    /// A pixel without data is never impact, and one that was not looked at neither.
+    pub fn clear(&mut self, task: &BandTask, looked: Option<&Looked>) {
+        let lines = self.probabilities.par_chunks_exact_mut(task.cols as usize).enumerate();
+        lines.for_each(|(k, line)| {
+            for (p, &v) in line.iter_mut().zip(task.rows.row(task.band.start + k as u64)) {
+                *p = if v == 0 { 0 } else { *p };
+            }
+        });
+        self.looked_px = looked.map(|looked| looked.clear(&mut self.probabilities, task.rows));
+    }
+}
+
+/// Copies the window around `core` into the next place of `batch`; outside the scene is no data.
+fn fill(batch: &mut WindowBatch, grid: TileGrid, core: &PixelRect, task: &BandTask) {
+    let (side, cols, rows) = (batch.side_px, task.cols, task.rows);
+    let halo = i64::from(grid.halo_px);
+    let start = batch.count * side * side;
+    let first_row = grid.core_row(core.row0) as i64 - halo;
+    let first_col = core.col0 as i64 - halo;
+    let col0 = first_col.max(0);
+    let col1 = (first_col + side as i64).min(cols as i64);
+    let left = (col0 - first_col) as usize;
+    let right = left + (col1 - col0) as usize;
+    let there = rows.range();
+    for (k, line) in batch.pixels[start..start + side * side].chunks_exact_mut(side).enumerate() {
+        let row = first_row + k as i64;
+        if row < 0 || !there.contains(&(row as u64)) {
+            line.fill(0);
+            continue;
+        }
+        line[..left].fill(0);
+        line[left..right].copy_from_slice(&rows.row(row as u64)[col0 as usize..col1 as usize]);
+        line[right..].fill(0);
+    }
+    batch.count += 1;
 }
 
 impl BandTask<'_> {

@@ -3,7 +3,7 @@
 //! Each band goes through its stages one after the other; neighbouring bands are in different stages at
 //! the same time. An error travels with its scene. A band that is finished is kept in the journal at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,11 +12,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::infer::{BandInference, BandTask, ProbBand};
 use super::journal::{BandRecord, Journal};
+use super::screen::Looked;
 use super::{Event, PeakMemory, ScanJob, Screen};
 use crate::config::InputSettings;
 use crate::detect::components::{LabelledBand, label_band};
 use crate::detect::{Segmenter, reach_px};
-use crate::fault::{DeviceLost, Stopped, guarded};
+use crate::fault::guarded;
 use crate::geo::GeoRef;
 use crate::raster::{MappedScene, Rows};
 use crate::records::{Band, PixelError, Shard};
@@ -281,35 +282,61 @@ fn read_band(opened: &Opened, band: Band, reach: u64) -> Result<BandRows> {
     Ok(BandRows { scene, rows, mask, valid_px })
 }
 
+/// A band in the network's hands.
+struct UnderWay {
+    band: Band,
+    clock: BandClock,
+    read: BandRows,
+    looked: Option<Looked>,
+}
+
+/// What is to be done of `band`.
+fn task<'a>(job: &'a ScanJob, band: Band, read: &'a BandRows) -> BandTask<'a> {
+    let cols = job.scenes.records[band.scene].cols;
+    BandTask { band: band.row0..band.row1, cols, rows: &read.rows, stop: &job.stop }
+}
+
 fn infer(
     job: &ScanJob,
     mut inference: BandInference,
     bands: &Receiver<Read>,
     next: &SyncSender<Inferred>,
 ) -> Result<()> {
-    for Read { band, mut clock, content } in bands {
-        clock.stage("wait", 0, 0, 0);
-        let cols = job.scenes.records[band.scene].cols;
-        let content = content.and_then(|read| {
-            let task = BandTask { band: band.row0..band.row1, cols, rows: &read.rows, stop: &job.stop };
-            let looked = guarded(|| inference.look(&task))?;
-            if looked.is_some() {
-                clock.stage("screen", 0, read.valid_px, 0);
+    let mut under_way: VecDeque<UnderWay> = VecDeque::new();
+    loop {
+        let read = if under_way.is_empty() { bands.recv().ok() } else { bands.try_recv().ok() };
+        match read {
+            None if under_way.is_empty() => return Ok(()),
+            None => inference.wait()?,
+            Some(Read { band, clock, content: Err(why) }) => {
+                if next.send(Inferred { band, clock, content: Err(why) }).is_err() {
+                    return Ok(());
+                }
             }
-            let answer = guarded(|| inference.run(&task, looked.as_ref()))?;
-            clock.stage("infer", 0, answer.computed_px, answer.windows);
-            Ok((read, answer))
-        });
-        if let Err(why) = &content
-            && (why.is::<DeviceLost>() || why.is::<Stopped>())
-        {
-            return content.map(drop);
+            Some(Read { band, mut clock, content: Ok(read) }) => {
+                clock.stage("wait", 0, 0, 0);
+                let task = task(job, band, &read);
+                let looked = guarded(|| inference.look(&task))?;
+                if looked.is_some() {
+                    clock.stage("screen", 0, read.valid_px, 0);
+                }
+                guarded(|| inference.begin(&task, looked.as_ref()))?;
+                under_way.push_back(UnderWay { band, clock, read, looked });
+            }
         }
-        if next.send(Inferred { band, clock, content }).is_err() {
-            break;
+        while let Some(mut answer) = inference.finished() {
+            let Some(UnderWay { band, mut clock, read, looked }) = under_way.pop_front() else { break };
+            answer.clear(&task(job, band, &read), looked.as_ref());
+            clock.stage("infer", 0, answer.computed_px, answer.windows);
+            // What the next one did so far was to wait for this one.
+            if let Some(next) = under_way.front_mut() {
+                next.clock.stage("wait", 0, 0, 0);
+            }
+            if next.send(Inferred { band, clock, content: Ok((read, answer)) }).is_err() {
+                return Ok(());
+            }
         }
     }
-    Ok(())
 }
 
 fn label(

@@ -15,9 +15,11 @@ mod gpu;
 pub mod layout;
 pub mod loss;
 pub mod replica;
-mod several;
 mod trainer;
 pub mod weights;
+mod workers;
+
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -29,10 +31,10 @@ pub use burn_network::BurnNetwork;
 pub use check::agrees;
 pub use device::{Chosen, Machine};
 pub use direct::DirectSegmenter;
-pub use gpu::GpuSegmenter;
-pub use several::SeveralSegmenters;
+pub use gpu::{GpuSegmenter, KernelTime};
 pub use trainer::{CropBatch, LossScale, Regime, StepOutcome, StepSeconds, Trainer};
 pub use weights::Weights;
+pub use workers::{Make, Workers};
 
 /// Probabilities, `[count, side, side]` in 0..=1, of network input of the same shape, given its side.
 pub type Predictor = Box<dyn FnMut(usize, &[u8]) -> Result<Vec<f32>> + Send>;
@@ -77,23 +79,25 @@ pub fn segmenter(
     choose: impl FnOnce() -> Result<Vec<Chosen>>,
 ) -> Result<Box<dyn Segmenter>> {
     let weights = parse(&network.widths, weights)?;
-    let mut cpu = DirectSegmenter::new(&weights);
-    let mut each: Vec<Box<dyn Segmenter>> = Vec::new();
     let chosen = choose()?;
     if chosen.iter().any(|device| device.is_cpu) {
         let wrong = |message| Err(WrongUsage(message).into());
         return match (chosen.len(), precision) {
-            (1, Precision::F32) => Ok(Box::new(cpu)),
+            (1, Precision::F32) => Ok(Box::new(DirectSegmenter::new(&weights))),
             (1, _) => {
                 wrong(format!("scan.precision = {precision}: the CPU scans in f32 only, where it is as fast"))
             }
             _ => wrong("several devices must be GPUs: the CPU shares a scene among its --threads".into()),
         };
     }
-    for chosen in chosen {
-        let mut device = GpuSegmenter::new(&weights, &chosen, precision)?;
-        agrees(&mut device, &mut cpu, precision)?;
-        each.push(Box::new(device));
-    }
-    Ok(if each.len() == 1 { each.swap_remove(0) } else { Box::new(SeveralSegmenters::new(each)) })
+    let weights = Arc::new(weights);
+    let each = chosen.into_iter().map(|chosen| -> Make {
+        let weights = Arc::clone(&weights);
+        Box::new(move || {
+            let mut device = GpuSegmenter::new(&weights, &chosen, precision)?;
+            agrees(&mut device, &mut DirectSegmenter::new(&weights), precision)?;
+            Ok(Box::new(device) as Box<dyn Segmenter>)
+        })
+    });
+    Ok(Box::new(Workers::new(each.collect())?))
 }

@@ -4,9 +4,10 @@ use anyhow::Result;
 use marscan::config::Precision;
 use marscan::detect::{Segmenter, WindowBatch};
 use marscan::dice::Dice;
+use marscan::fault::DeviceLost;
 use marscan::unet::device::{Chosen, choose};
 use marscan::unet::layout::statistics;
-use marscan::unet::{DirectSegmenter, GpuSegmenter, SeveralSegmenters, Weights, agrees};
+use marscan::unet::{DirectSegmenter, GpuSegmenter, Make, Weights, Workers, agrees};
 
 use tempfile::TempDir;
 
@@ -133,21 +134,84 @@ fn half_precision_on_a_cpu_and_replicas_in_a_scan_are_refused_by_name() {
 }
 
 #[test]
-fn several_devices_share_a_batch_and_answer_as_one() {
+fn several_devices_take_batches_in_turn_and_answer_as_one() {
     let widths = [6, 9, 12];
-    let one = || Box::new(DirectSegmenter::new(&weights(&widths, false)));
-    let mut several = SeveralSegmenters::new(vec![one(), one(), one()]);
+    let one = || -> Make { Box::new(|| Ok(Box::new(DirectSegmenter::new(&weights(&[6, 9, 12], false))))) };
+    let mut several = Workers::new(vec![one(), one(), one()]).unwrap();
+    let mut direct = DirectSegmenter::new(&weights(&widths, false));
+    assert_eq!(several.halo_px(), direct.halo_px());
+    assert_eq!(several.device().matches(" + ").count(), 2);
     let mut dice = Dice::new(7, &[]);
-    // Seven windows in a batch that has room for eight: shares of three, three and one.
-    let mut batch = WindowBatch::new(8, 64);
-    batch.pixels.fill_with(|| dice.below(256) as u8);
-    batch.count = 7;
-    let (mut wanted, mut found) = (vec![0; batch.pixels.len()], vec![0; batch.pixels.len()]);
-    one().segment(&batch, &mut wanted).unwrap();
-    several.segment(&batch, &mut found).unwrap();
-    assert_eq!(several.devices(), 3);
-    assert!(found[..7 * 64 * 64] == wanted[..7 * 64 * 64]);
-    assert!(wanted.iter().max() > wanted.iter().min());
+    // More batches than are in hand at once, some with room to spare.
+    let batches: Vec<_> = (0..20usize)
+        .map(|k| {
+            let mut batch = WindowBatch::new(3, 64);
+            batch.pixels.fill_with(|| dice.below(256) as u8);
+            batch.count = 1 + k % 3;
+            batch
+        })
+        .collect();
+    let queue = several.queue().unwrap();
+    let mut found = Vec::new();
+    for (k, batch) in batches.iter().enumerate() {
+        queue.submit(batch.clone()).unwrap();
+        if k >= queue.depth() {
+            found.extend(queue.collect().unwrap());
+        }
+    }
+    while let Some(batch) = queue.collect().unwrap() {
+        found.push(batch);
+    }
+    assert_eq!(found.len(), batches.len());
+    for (found, batch) in found.iter().zip(&batches) {
+        let mut wanted = vec![0; batch.pixels.len()];
+        direct.segment(batch, &mut wanted).unwrap();
+        let meant = batch.meant_px();
+        assert!(found.count == batch.count && found.pixels[..meant] == wanted[..meant]);
+        assert!(wanted.iter().max() > wanted.iter().min());
+    }
+}
+
+/// Fails at its third batch, by an error or a panic.
+struct Third(u32, bool);
+
+impl Segmenter for Third {
+    fn halo_px(&self) -> u32 {
+        0
+    }
+
+    fn multiple_px(&self) -> u32 {
+        1
+    }
+
+    fn device(&self) -> String {
+        "third".into()
+    }
+
+    fn segment(&mut self, _: &WindowBatch, _: &mut [u8]) -> Result<()> {
+        self.0 += 1;
+        assert!(self.0 < 3 || !self.1, "a panic inside the library");
+        anyhow::ensure!(self.0 != 3, DeviceLost("unplugged".into()));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_device_that_is_lost_or_cannot_be_made_is_an_error_of_all() {
+    let batch = WindowBatch { count: 1, ..WindowBatch::new(1, 4) };
+    for panics in [false, true] {
+        let make: Make = Box::new(move || Ok(Box::new(Third(0, panics))));
+        let mut workers = Workers::new(vec![make]).unwrap();
+        let mut answer = vec![0; 16];
+        workers.segment(&batch, &mut answer).unwrap();
+        workers.segment(&batch, &mut answer).unwrap();
+        let why = workers.segment(&batch, &mut answer).unwrap_err();
+        assert!(why.is::<DeviceLost>(), "{why}");
+    }
+    let good: Make = Box::new(|| Ok(Box::new(Third(0, false))));
+    let bad: Make = Box::new(|| Err(DeviceLost("no memory".into()).into()));
+    let why = Workers::new(vec![good, bad]).err().unwrap().to_string();
+    assert!(why.contains("no memory"), "{why}");
 }
 
 #[test]

@@ -7,6 +7,9 @@ mod kernels;
 mod pack;
 mod plan;
 
+use std::sync::mpsc::{Receiver, Sender, sync_channel};
+use std::time::Instant;
+
 use anyhow::Result;
 use burn::tensor::{DType, TensorData};
 use cubecl::bytes::Bytes;
@@ -41,6 +44,17 @@ pub struct GpuSegmenter {
     steps: Vec<(Step, [Buffer; 2])>,
     head: (Buffer, f32),
     room: Option<Room>,
+}
+
+/// A kernel's time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KernelTime {
+    /// Its level, and the channels of what it reads and writes.
+    pub name: String,
+    /// Of one launch.
+    pub seconds: f64,
+    /// Multiplications and additions, as the network is defined.
+    pub flop: f64,
 }
 
 /// Memory for batches of one shape.
@@ -156,38 +170,77 @@ impl GpuSegmenter {
         Ok(answer.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
+    /// How long each kernel takes on `count` windows of `side_px`, alone, as a mean over `rounds` launches.
+    ///
+    /// # Errors
+    /// [`DeviceLost`] if the device fails.
+    pub fn kernel_times(&mut self, side_px: usize, count: usize, rounds: usize) -> Result<Vec<KernelTime>> {
+        let pixels = vec![128; count * side_px * side_px];
+        self.run(side_px, &pixels, true)?;
+        let room = self.room.take().ok_or_else(|| lost(&self.name, count, side_px, "no memory is kept"))?;
+        let time = |name: String, flop_per_px: usize, level: usize, launch: &dyn Fn()| {
+            let wait = || self.client.read_one(self.head.0.handle.clone());
+            let timed = wait().and_then(|_| {
+                let began = Instant::now();
+                (0..rounds).for_each(|_| launch());
+                wait().map(|_| began.elapsed().as_secs_f64() / rounds as f64)
+            });
+            let seconds = timed.map_err(|why| lost(&self.name, count, side_px, &said(&why)))?;
+            let flop = ((pixels.len() >> (2 * level)) * flop_per_px) as f64;
+            anyhow::Ok(KernelTime { name, seconds, flop })
+        };
+        let grey = time("grey".into(), 18 * self.widths[0], 0, &|| self.convolve_grey(&room, count))?;
+        let mut all = vec![grey];
+        for step in &self.steps {
+            let Step { channels, level, out, .. } = &step.0;
+            let (inputs, outputs) = (channels.iter().sum::<usize>(), self.widths[out / 2]);
+            let name = format!("level {level}, {channels:?} to {outputs}");
+            all.push(time(name, 18 * inputs * outputs, *level, &|| self.convolve(&room, step, count))?);
+        }
+        all.push(time("head".into(), 2 * self.widths[0], 0, &|| self.answer(&room, count))?);
+        self.room = Some(room);
+        Ok(all)
+    }
+
     /// As [`Self::probabilities`]: in `bytes`, 0..=255, or in f32.
     fn run(&mut self, side: usize, pixels: &[u8], bytes: bool) -> Result<Bytes> {
         let count = pixels.len() / (side * side);
-        let name = self.name.clone();
-        let lost = |why: &str| {
-            let remedy = format!("{count} windows of {side} px; fewer or smaller ones need less memory");
-            DeviceLost(format!("{name}: {why} ({remedy}: --batch, --window)"))
-        };
-        // Kernels count elements in 32 bits.
-        if elements(&self.widths, count * side * side).any(|elements| u32::try_from(elements).is_err()) {
-            return Err(lost("can't allocate so many activations").into());
-        }
         guarded(|| {
-            let shape = (count, side, bytes);
-            // Another room is given back before this one is made.
-            let same = self.room.take().filter(|room| room.shape == shape);
-            let room = same.unwrap_or_else(|| Room::new(&self.client, &self.widths, self.kind.size(), shape));
-            let answer = self.submit(&room, pixels).map_err(|why| lost(last_cause(&format!("{why:?}"))))?;
-            self.room = Some(room);
-            Ok(answer)
+            let answer = self.launch(pixels, (count, side, bytes), count)?;
+            self.client.read_one(answer).map_err(|why| lost(&self.name, count, side, &said(&why)))
         })
     }
 
-    /// Sends a batch through the network; waits for the answer.
-    fn submit(&self, room: &Room, pixels: &[u8]) -> Result<Bytes, ServerError> {
-        let (client, kind, (count, side, bytes)) = (&self.client, self.kind, room.shape);
-        client.write(&room.grey.handle, Bytes::from_bytes_vec(pixels.to_vec()));
+    /// Sends the first `count` windows of `pixels` through the network, in a room of `shape`; where their answer will be.
+    fn launch(&mut self, pixels: &[u8], shape: (usize, usize, bool), count: usize) -> Result<Handle> {
+        let (capacity, side, bytes) = shape;
+        // Kernels count elements in 32 bits.
+        if elements(&self.widths, capacity * side * side).any(|elements| u32::try_from(elements).is_err()) {
+            return Err(lost(&self.name, capacity, side, "can't allocate so many activations"));
+        }
+        // Another room is given back before this one is made.
+        let same = self.room.take().filter(|room| room.shape == shape);
+        let room = same.unwrap_or_else(|| Room::new(&self.client, &self.widths, self.kind.size(), shape));
+        self.client.write(&room.grey.handle, Bytes::from_bytes_vec(pixels[..count * side * side].to_vec()));
+        self.convolve_grey(&room, count);
+        for step in &self.steps {
+            self.convolve(&room, step, count);
+        }
+        self.answer(&room, count);
+        let used = (count * side * side).next_multiple_of(4) * if bytes { 1 } else { 4 };
+        let left = room.answer.elements * 4 - used;
+        let answer = room.answer.handle.clone().offset_end(left as u64);
+        self.room = Some(room);
+        Ok(answer)
+    }
+
+    fn convolve_grey(&self, room: &Room, count: usize) {
         let [weights, bias] = &self.grey;
-        let (first, units) = (&room.activations[0], CubeDim::new_1d(UNITS));
+        let (first, units, side) = (&room.activations[0], CubeDim::new_1d(UNITS), room.shape.1);
+        let elements = count * side * side * padded(self.widths[0]) / 4;
         conv_grey::launch(
-            client,
-            calculate_cube_count_elemwise(client, first.elements, units),
+            &self.client,
+            calculate_cube_count_elemwise(&self.client, elements, units),
             units,
             room.grey.arg(),
             weights.arg(),
@@ -195,14 +248,16 @@ impl GpuSegmenter {
             first.arg(),
             side,
             padded(self.widths[0]),
-            kind,
+            true,
+            self.kind,
         );
-        for step in &self.steps {
-            self.convolve(room, step);
-        }
+    }
+
+    fn answer(&self, room: &Room, count: usize) {
+        let ((_, side, bytes), units) = (room.shape, CubeDim::new_1d(UNITS));
         head::launch(
-            client,
-            calculate_cube_count_elemwise(client, count * side * side, units),
+            &self.client,
+            calculate_cube_count_elemwise(&self.client, count * side * side, units),
             units,
             room.activations[1].arg(),
             self.head.0.arg(),
@@ -211,22 +266,22 @@ impl GpuSegmenter {
             padded(self.widths[0]),
             bytes,
             UNITS as usize,
-            kind,
+            self.kind,
         );
-        client.read_one(room.answer.handle.clone())
     }
 
-    fn convolve(&self, room: &Room, (step, [weights, bias]): &(Step, [Buffer; 2])) {
-        let (count, side, _) = room.shape;
+    fn convolve(&self, room: &Room, (step, [weights, bias]): &(Step, [Buffer; 2]), count: usize) {
+        let side = room.shape.1;
         let (conv, side) = (step.conv, side >> step.level);
         let tiles = |size| side.div_ceil(size) as u32;
         let wide = tiles(self.matrices.map_or(TILE, |by| by.rows));
-        let cubes = CubeCount::Static(wide, tiles(TILE), (count * (conv.outputs / conv.block)) as u32);
+        let high = tiles(self.matrices.map_or(TILE, |_| step.cut.rows));
+        let cubes = CubeCount::Static(wide, high, (count * (conv.outputs / conv.form.block)) as u32);
         let [first, second] = step.sources.map(|source| room.activations[source].arg());
         let out = room.activations[step.out].arg();
         let (weights, bias) = (weights.arg(), bias.arg());
         if let Some(by) = self.matrices {
-            let units = by.units(&conv);
+            let units = step.cut.units(by);
             conv_matrices::launch(
                 &self.client,
                 cubes,
@@ -237,12 +292,16 @@ impl GpuSegmenter {
                 bias,
                 out,
                 side,
-                conv,
+                conv.first.channels,
+                conv.second.map_or(0, |second| second.channels),
+                conv.outputs,
+                conv.form,
                 by,
+                step.cut,
                 self.kind,
             );
         } else {
-            let units = units(&conv);
+            let units = units(&conv.form);
             conv_numbers::launch(
                 &self.client,
                 cubes,
@@ -253,7 +312,10 @@ impl GpuSegmenter {
                 bias,
                 out,
                 side,
-                conv,
+                conv.first.channels,
+                conv.second.map_or(0, |second| second.channels),
+                conv.outputs,
+                conv.form,
                 self.kind,
             );
         }
@@ -290,12 +352,53 @@ impl Segmenter for GpuSegmenter {
     }
 
     fn segment(&mut self, batch: &WindowBatch, probabilities: &mut [u8]) -> Result<()> {
-        let meant = batch.count * batch.side_px * batch.side_px;
-        // A short batch keeps its padding: the shape never changes, and what was allocated serves again.
-        let answer = self.run(batch.side_px, &batch.pixels, true)?;
-        probabilities[..meant].copy_from_slice(&answer[..meant]);
-        Ok(())
+        let meant = batch.meant_px();
+        guarded(|| {
+            let answer = self.launch(&batch.pixels, (batch.capacity(), batch.side_px, true), batch.count)?;
+            let answer = self.client.read_one(answer);
+            let answer =
+                answer.map_err(|why| lost(&self.name, batch.capacity(), batch.side_px, &said(&why)))?;
+            probabilities[..meant].copy_from_slice(&answer[..meant]);
+            Ok(())
+        })
     }
+
+    /// While a batch is computed, the next goes up and the last comes down.
+    fn serve(mut self: Box<Self>, batches: Receiver<WindowBatch>, answers: &Sender<Result<WindowBatch>>) {
+        let (client, name) = (self.client.clone(), self.name.clone());
+        std::thread::scope(|scope| {
+            let (launched, coming) = sync_channel::<(WindowBatch, Result<_>)>(1);
+            scope.spawn(move || {
+                for (mut batch, answer) in coming {
+                    let done = guarded(|| {
+                        let answer: Result<Vec<Bytes>, _> = pollster::block_on(answer?);
+                        let answer = answer
+                            .map_err(|why| lost(&name, batch.capacity(), batch.side_px, &said(&why)))?;
+                        let meant = batch.meant_px();
+                        batch.pixels[..meant].copy_from_slice(&answer[0][..meant]);
+                        Ok(batch)
+                    });
+                    if answers.send(done).is_err() {
+                        return;
+                    }
+                }
+            });
+            for batch in batches {
+                let shape = (batch.capacity(), batch.side_px, true);
+                let answer = guarded(|| self.launch(&batch.pixels, shape, batch.count));
+                let answer = answer.map(|answer| client.read_async(vec![answer]));
+                if launched.send((batch, answer)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// That a device failed at `count` windows of `side` px.
+fn lost(name: &str, count: usize, side: usize, why: &str) -> anyhow::Error {
+    let remedy = format!("{count} windows of {side} px; fewer or smaller ones need less memory");
+    DeviceLost(format!("{name}: {why} ({remedy}: --batch, --window)")).into()
 }
 
 /// Elements of each level's activations, four channels an element.
@@ -304,7 +407,8 @@ fn elements(widths: &[usize], pixels: usize) -> impl Iterator<Item = usize> {
 }
 
 /// The innermost cause of the framework's many lines.
-fn last_cause(text: &str) -> &str {
-    let inner = text.rsplit_once("Caused by:").map_or(text, |(_, inner)| inner);
-    inner.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or(text)
+fn said(why: &ServerError) -> String {
+    let text = format!("{why:?}");
+    let inner = text.rsplit_once("Caused by:").map_or(text.as_str(), |(_, inner)| inner);
+    inner.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or(&text).to_owned()
 }

@@ -51,11 +51,13 @@ impl<'a> Taps<'a> {
     /// `[chunk][outputs / block][tap][chunk's channels][block]`.
     pub fn numbers(&self, conv: &Conv) -> Vec<f32> {
         let mut all = Vec::with_capacity(self.inputs.len() * 9 * conv.outputs);
-        for chunk in (0..self.inputs.len()).step_by(conv.chunk) {
-            for block in (0..conv.outputs).step_by(conv.block) {
+        for chunk in (0..self.inputs.len()).step_by(conv.form.chunk) {
+            for block in (0..conv.outputs).step_by(conv.form.block) {
                 for tap in 0..9 {
-                    for input in chunk..chunk + conv.chunk {
-                        all.extend((block..block + conv.block).map(|output| self.at(output, input, tap)));
+                    for input in chunk..chunk + conv.form.chunk {
+                        all.extend(
+                            (block..block + conv.form.block).map(|output| self.at(output, input, tap)),
+                        );
                     }
                 }
             }

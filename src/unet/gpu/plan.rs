@@ -6,12 +6,13 @@ use cubecl::ir::features::{Plane, TypeUsage};
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::Client;
 
-use super::kernels::{CHANNELS, Conv, Matrices, Reading, Source};
+use super::kernels::{CHANNELS, Conv, Cut, Form, Matrices, Reading, Source, TILE};
 use super::pack::padded;
 
 /// A convolution after the first.
 pub struct Step {
     pub conv: Conv,
+    pub cut: Cut,
     /// Channels of its sources, without padding.
     pub channels: Vec<usize>,
     pub level: usize,
@@ -26,12 +27,14 @@ impl Step {
     pub fn all(widths: &[usize], matrices: Option<Matrices>) -> Vec<Self> {
         let step = |from: &[(usize, Reading)], out: usize| {
             let channels: Vec<_> = from.iter().map(|(source, _)| widths[source / 2]).collect();
-            let source =
-                |k: usize| from.get(k).map(|&(_, reading)| Source { channels: padded(channels[k]), reading });
+            let source = |&(source, reading): &(usize, Reading)| Source {
+                channels: padded(widths[source / 2]),
+                reading,
+            };
             let outputs = padded(widths[out / 2]);
-            let conv = Conv::new([source(0), source(1)], outputs, matrices);
+            let (conv, cut) = Conv::new(source(&from[0]), from.get(1).map(source), outputs, matrices);
             let sources = [from[0].0, from.last().map_or(0, |last| last.0)];
-            Self { conv, channels, level: out / 2, sources, out }
+            Self { conv, cut, channels, level: out / 2, sources, out }
         };
         let mut all = Vec::new();
         for level in 0..widths.len() {
@@ -51,14 +54,29 @@ impl Step {
 
 impl Conv {
     /// Cut for the outputs of a workgroup, and for shared memory.
-    fn new(sources: [Option<Source>; 2], outputs: usize, matrices: Option<Matrices>) -> Self {
-        let wide = sources.iter().flatten().all(|source| source.channels.is_multiple_of(2 * CHANNELS));
-        let (blocks, chunk) = match matrices {
-            Some(by) => ([4 * by.cols, 2 * by.cols], if wide { by.chunk } else { CHANNELS }),
-            None => ([32, 16], 8),
+    pub fn new(
+        first: Source,
+        second: Option<Source>,
+        outputs: usize,
+        matrices: Option<Matrices>,
+    ) -> (Self, Cut) {
+        let (block, chunk, cut) = match matrices {
+            Some(by) => {
+                // Where few outputs share what is read, more rows do.
+                let cuts = [(TILE, 2, 2), (2 * TILE, 2, 1), (2 * TILE, 1, 1)];
+                let cuts = cuts.map(|(rows, parts, across)| Cut { rows, parts, across });
+                let of = |cut: &Cut| cut.parts * cut.across * by.cols;
+                let cut = cuts.into_iter().find(|cut| outputs.is_multiple_of(of(cut))).unwrap_or(cuts[2]);
+                (of(&cut), CHANNELS, cut)
+            }
+            None => {
+                let block = if outputs.is_multiple_of(32) { 32 } else { CHANNELS };
+                (block, 8, Cut { rows: TILE, parts: 1, across: 1 })
+            }
         };
-        let block = blocks.into_iter().find(|&block| outputs.is_multiple_of(block)).unwrap_or(CHANNELS);
-        Self { sources, outputs, chunk, block }
+        let second_read = second.map(|second| second.reading);
+        let form = Form { first: first.reading, second: second_read, chunk, block, elu: true };
+        (Self { first, second, outputs, form }, cut)
     }
 }
 
@@ -90,7 +108,8 @@ pub fn cooperative(client: &Client, kind: ElemType) -> Option<Matrices> {
     });
     let largest = all.max_by_key(|matrix| matrix.m * matrix.n * matrix.k)?;
     let [rows, cols, depth, plane] = [largest.m, largest.n, largest.k, plane].map(|size| size as usize);
-    let narrow = Matrices { rows, cols, depth, plane, chunk: CHANNELS };
-    let wide = narrow.shared_bytes(2 * CHANNELS) <= hardware.max_shared_memory_size;
-    Some(if wide { Matrices { chunk: 2 * CHANNELS, ..narrow } } else { narrow })
+    let by = Matrices { rows, cols, depth, plane };
+    let any = Source { channels: CHANNELS, reading: Reading::Same };
+    let mut cuts = [1, 2, 4].into_iter().map(|parts| Conv::new(any, None, parts * cols, Some(by)));
+    cuts.all(|(conv, cut)| cut.shared_bytes(&conv.form, by) <= hardware.max_shared_memory_size).then_some(by)
 }
