@@ -14,7 +14,7 @@ from model import NETS, UNet, flops_per_px
 ap = argparse.ArgumentParser()
 ap.add_argument("--net", choices=list(NETS))
 ap.add_argument("--scene")
-ap.add_argument("--modes", default="f32,tf32,f16,bf16 compiled,f16 compiled")
+ap.add_argument("--modes", default="f32,tf32,f16,bf16 compiled")
 ap.add_argument("--against", help="a map of probabilities by marscan in --precision, to be held against f32")
 ap.add_argument("--precision", default="f32")
 ap.add_argument("--tile", type=int, default=1024)
@@ -26,7 +26,7 @@ device = torch.device("cuda" if cuda else "cpu")
 wait = torch.cuda.synchronize if cuda else lambda: None
 # Name, type of the convolutions, TF32, compiled with channels last.
 MODES = [("f32", None, False, False), ("tf32", None, True, False), ("f16", torch.float16, True, False),
-         ("bf16 compiled", torch.bfloat16, True, True), ("f16 compiled", torch.float16, True, True)]
+         ("bf16 compiled", torch.bfloat16, True, True)]
 
 
 def say(precision, what, value, unit):
