@@ -69,7 +69,7 @@ for net in unet1 unet3; do
     [ -n "$failed" ] || say marscan $net $precision "card memory" "$memory" MiB
     rm -rf run
     watched "$marscan" train --scenes train/scenes.csv --validation valid/scenes.csv --settings $net.toml --out run \
-      --devices "$device" --precision $precision --images $([ "$device" = gpu ] && echo 6400 || echo 32)
+      --devices "$device" --precision $precision --images $([ "$device" = gpu ] && echo 4800 || echo 32)
     if [ -n "$failed" ]; then say marscan $net $precision "training refused" "$failed" ""; else
       say marscan $net $precision training "$("$python" -c "import json; print(round(json.load(open('run/summary.json'))['images_per_s'], 1))")" images/s
       say marscan $net $precision "training card memory" "$memory" MiB
@@ -79,16 +79,17 @@ done
 # How far apart the answers are, where nothing is near that lies outside of the scene.
 "$marscan" synth --out small --rows 1024 --cols 1024 --impacts 3 --name small > /dev/null
 for net in unet1 unet3; do
+  maps=()
   for precision in f32 f16 bf16; do
-    rm -rf found
-    "$marscan" scan --scenes small/scenes.csv --out found --settings $net --weights weights/$net.safetensors --device "$device" \
-      --precision $precision --probability 0.9999 --probabilities > /dev/null 2>&1 && "$marscan" merge found > /dev/null || continue
-    PYTHONPATH=. "$python" "$here/gpu_torch.py" --net $net --scene small/small.tif --against found/probabilities/small.tif \
-      --precision $precision >> "$out/raw.csv"
+    "$marscan" scan --scenes small/scenes.csv --out $net-$precision --settings $net --weights weights/$net.safetensors --device "$device" \
+      --precision $precision --probability 0.9999 --probabilities > /dev/null 2>&1 && "$marscan" merge $net-$precision > /dev/null || continue
+    maps+=($precision=$net-$precision/probabilities/small.tif)
   done
+  PYTHONPATH=. "$python" "$here/gpu_torch.py" --net $net --scene small/small.tif --against "${maps[@]}" >> "$out/raw.csv"
 done
-for modes in f32,tf32,f16 "bf16 compiled"; do for net in unet1 unet3; do
-  PYTHONPATH=. timeout 150 "$python" "$here/gpu_torch.py" --net $net --scene $scene --modes "$modes" >> "$out/raw.csv" || say torch $net "$modes" "out of time" "" ""
-done; done
+torch() { PYTHONPATH=. timeout 150 "$python" "$here/gpu_torch.py" --scene $scene "$@" >> "$out/raw.csv" || say torch "$2" "$4" "failed or out of time" "" ""; }
+for net in unet1 unet3; do torch --net $net --modes f32,tf32,f16; done
+# One at a time: what torch.compile needs may be more than there is.
+for what in scan training; do for net in unet1 unet3; do torch --net $net --modes "bf16 compiled" --what $what; done; done
 "$python" "$here/gpu_table.py" "$out/raw.csv" > "$out/table.md"
 cat "$out/machine.txt" "$out/table.md"

@@ -15,8 +15,8 @@ ap = argparse.ArgumentParser()
 ap.add_argument("--net", choices=list(NETS))
 ap.add_argument("--scene")
 ap.add_argument("--modes", default="f32,tf32,f16,bf16 compiled")
-ap.add_argument("--against", help="a map of probabilities by marscan in --precision, to be held against f32")
-ap.add_argument("--precision", default="f32")
+ap.add_argument("--what", default="scan,training")
+ap.add_argument("--against", nargs="*", help="PRECISION=MAP: marscan's probabilities, to be held against f32 here")
 ap.add_argument("--tile", type=int, default=1024)
 ap.add_argument("--overlap", type=int, default=64)
 ap.add_argument("--batch", type=int, default=4)
@@ -101,15 +101,15 @@ def peak(dtype):
 
 
 def differences():
-    """Of marscan's map from f32 here, far from the scene's edges and where there is data."""
+    """Of marscan's maps from f32 here, far from the scene's edges and where there is data."""
     torch.backends.cudnn.allow_tf32 = False
-    image, theirs = tifffile.imread(args.scene), tifffile.imread(args.against)
+    image, inner = tifffile.imread(args.scene), np.s_[160:-160, 160:-160]
     with torch.inference_mode():
         p = network(False, False)(torch.from_numpy(image[None, None]).to(device).float() / 255)[0, 0].cpu().numpy()
-    inner = np.s_[160:-160, 160:-160]
-    off = np.abs(theirs[inner] / 255 - p[inner])[image[inner] != 0]
-    print("marscan", args.net, args.precision, "most off PyTorch f32", round(float(off.max()), 5), "", sep=",")
-    print("marscan", args.net, args.precision, "mean off PyTorch f32", round(float(off.mean()), 6), "", sep=",")
+    for precision, path in (pair.split("=") for pair in args.against):
+        off = np.abs(tifffile.imread(path)[inner] / 255 - p[inner])[image[inner] != 0]
+        for what, value in ("most", off.max()), ("mean", off.mean()):
+            print("marscan", args.net, precision, what + " off PyTorch f32", round(float(value), 6), "", sep=",")
 
 
 if args.against:
@@ -121,15 +121,17 @@ for name, dtype, tf32, compiled in [mode for mode in MODES if mode[0] in args.mo
     try:
         limit = peak(dtype or torch.float32)
         say(name, "peak of a product", round(limit / 1e12, 3), "TFLOP/s")
-        net = network(compiled, False)
-        scan(net, dtype)  # cold
-        seconds, mpx = scan(net, dtype)
-        say(name, "scan", round(mpx / seconds, 3), "Mpx/s")
-        say(name, "share of the peak", round(mpx * 1e6 / seconds * flops / limit, 4), "")
-        if cuda:
-            torch.cuda.reset_peak_memory_stats()
-        say(name, "training", round(train(network(compiled, True), dtype), 2), "images/s")
-        if cuda:
-            say(name, "training card memory", round(torch.cuda.max_memory_reserved() / 2**20), "MiB")
+        if "scan" in args.what:
+            net = network(compiled, False)
+            scan(net, dtype)  # cold
+            seconds, mpx = scan(net, dtype)
+            say(name, "scan", round(mpx / seconds, 3), "Mpx/s")
+            say(name, "share of the peak", round(mpx * 1e6 / seconds * flops / limit, 4), "")
+        if "training" in args.what:
+            if cuda:
+                torch.cuda.reset_peak_memory_stats()
+            say(name, "training", round(train(network(compiled, True), dtype), 2), "images/s")
+            if cuda:
+                say(name, "training card memory", round(torch.cuda.max_memory_reserved() / 2**20), "MiB")
     except Exception as why:  # one mode that fails costs itself
         say(name, "failed", str(why).splitlines()[0].replace(",", ";")[:80], "")

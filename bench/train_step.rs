@@ -1,6 +1,6 @@
-//! A training step of 32 crops of 128 x 128 px on the CPU: images a second and memory.
+//! A training step of 32 crops of 128 x 128 px: images a second and memory.
 //!
-//!     cargo bench --bench train_step [-- unet1 unet3]
+//!     cargo bench --bench train_step [-- unet1 unet3] [f16] [device=gpu]
 #![allow(clippy::print_stdout)]
 
 use std::time::Instant;
@@ -19,7 +19,15 @@ const CROPS: usize = 32;
 const SIDE_PX: usize = 128;
 
 fn main() -> anyhow::Result<()> {
-    let named: Vec<String> = std::env::args().skip(1).filter(|name| name.starts_with("unet")).collect();
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let named: Vec<String> = asked.iter().filter(|name| name.starts_with("unet")).cloned().collect();
+    let device = choose(asked.iter().find_map(|word| word.strip_prefix("device=")).unwrap_or("cpu"))?;
+    let precision = asked.iter().find_map(|word| match word.as_str() {
+        "f16" => Some(Precision::F16),
+        "bf16" => Some(Precision::Bf16),
+        _ => None,
+    });
+    let precision = precision.unwrap_or(Precision::F32);
     let networks = if named.is_empty() { vec!["unet1".into(), "unet3".into()] } else { named };
     for name in networks {
         let network = load(&name)?.network;
@@ -33,9 +41,9 @@ fn main() -> anyhow::Result<()> {
         let pixels = (0..px).map(|_| 1 + dice.below(255) as u8).collect();
         let mask = (0..px).map(|_| if dice.below(100) < 5 { 255 } else { 0 }).collect();
         let crops = CropBatch { side_px: SIDE_PX, pixels, mask };
-        let regime = Regime { loss: Loss::Bce, local_statistics: false, precision: Precision::F32, seed: 1 };
+        let regime = Regime { loss: Loss::Bce, local_statistics: false, precision, seed: 1 };
         let still = vec![0.0; count(statistics(&network.widths))];
-        let mut trainer = Trainer::new(&network, &[choose("cpu")?], regime, still)?;
+        let mut trainer = Trainer::new(&network, &[device.clone()], regime, still)?;
         let mut nadam = Optimiser::new(&load("unet1.0")?.train, values.len());
         let mut rates = Vec::new();
         for step in 0..=ROUNDS {

@@ -7,11 +7,18 @@ pub struct Dice(u64);
 impl Dice {
     /// The stream of `seed` for the thing numbered `parts`.
     pub fn new(seed: u64, parts: &[u64]) -> Self {
-        let mut dice = Self(seed);
-        for &part in parts {
-            dice.0 = dice.any() ^ part;
-        }
-        dice
+        parts.iter().fold(Self(seed), |dice, &part| dice.part(part))
+    }
+
+    /// The stream of this thing's part of a number.
+    #[must_use]
+    pub fn part(mut self, number: u64) -> Self {
+        Self(self.any() ^ number)
+    }
+
+    /// All that the numbers to come depend on.
+    pub fn state(&self) -> u64 {
+        self.0
     }
 
     /// Any number.

@@ -1,4 +1,4 @@
-//! A training step in Burn, on any of its devices; on the processor it is the reference for the faster one.
+//! A training step in Burn on the processor: the reference that the faster ones are held against.
 //!
 //! Batch norm takes its statistics over all replicas, so a step cannot be one graph of the framework: each
 //! convolution with the pooling or doubling before it is a graph of its own, and the batch norm, ELU and dropout

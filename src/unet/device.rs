@@ -60,6 +60,11 @@ impl Chosen {
         self.key.as_deref().unwrap_or("cpu")
     }
 
+    /// Whether it is a processor, through the framework or not.
+    pub(super) fn is_processor(&self) -> bool {
+        self.kind == Kind::Cpu
+    }
+
     /// The GPU's own kernels and memory, beside what the framework does there.
     ///
     /// # Errors

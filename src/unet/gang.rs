@@ -126,6 +126,10 @@ impl Sums for Member<'_> {
         }
         Ok(())
     }
+
+    fn alone(&self) -> bool {
+        self.gang.count == 1 && self.gang.beyond.alone()
+    }
 }
 
 #[cfg(test)]

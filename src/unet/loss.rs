@@ -3,6 +3,8 @@
 //! A loss is a function of sums over all pixels of the batch that count, so that replicas that hold a part of
 //! it each need exchange nothing but those. Pixels count that are ground and not marked as "don't care".
 
+use rayon::prelude::*;
+
 use super::trainer::CropBatch;
 
 /// A loss function.
@@ -28,8 +30,18 @@ pub type LossSums = [f64; 5];
 impl Loss {
     /// The sums over a share of the batch, from its logits.
     pub fn sums(self, logits: &[f32], crops: &CropBatch) -> LossSums {
+        // By crops, so that the sums do not depend on the threads.
+        let each: Vec<LossSums> = counted(logits, crops).map(|pixels| self.crop_sums(pixels)).collect();
         let mut sums = [0.0; 5];
-        for (z, truth) in counted(logits, crops).flatten() {
+        for crop in each {
+            sums.iter_mut().zip(crop).for_each(|(sum, own)| *sum += own);
+        }
+        sums
+    }
+
+    fn crop_sums(self, pixels: impl Iterator<Item = Option<(f64, bool)>>) -> LossSums {
+        let mut sums = [0.0; 5];
+        for (z, truth) in pixels.flatten() {
             let p = probability(z);
             let terms =
                 [1.0, self.term(z, truth), p, f64::from(u8::from(truth)), if truth { p } else { 0.0 }];
@@ -51,19 +63,18 @@ impl Loss {
     pub fn slopes(self, logits: &[f32], crops: &CropBatch, sums: LossSums) -> Vec<f32> {
         let [pixels, _, predicted, truth_px, both] = sums;
         let either = predicted + truth_px - both + 1.0;
-        counted(logits, crops)
-            .map(|pixel| {
-                let Some((z, truth)) = pixel else { return 0.0 };
-                let mut slope = self.term_slope(z, truth) / pixels;
-                if self == Self::BceJaccard {
-                    let p = probability(z);
-                    // Of (both + 1) / either over this pixel's probability.
-                    let rise = if truth { 1.0 / either } else { -(both + 1.0) / (either * either) };
-                    slope -= rise * p * (1.0 - p);
-                }
-                slope as f32
-            })
-            .collect()
+        let slope = |pixel: Option<(f64, bool)>| {
+            let Some((z, truth)) = pixel else { return 0.0 };
+            let mut slope = self.term_slope(z, truth) / pixels;
+            if self == Self::BceJaccard {
+                let p = probability(z);
+                // Of (both + 1) / either over this pixel's probability.
+                let rise = if truth { 1.0 / either } else { -(both + 1.0) / (either * either) };
+                slope -= rise * p * (1.0 - p);
+            }
+            slope as f32
+        };
+        counted(logits, crops).flat_map_iter(|pixels| pixels.map(slope)).collect()
     }
 
     /// A pixel's loss.
@@ -92,11 +103,18 @@ impl Loss {
     }
 }
 
-/// Each pixel's logit and whether it is impact; nothing where it does not count.
-fn counted<'a>(logits: &'a [f32], crops: &'a CropBatch) -> impl Iterator<Item = Option<(f64, bool)>> + 'a {
-    logits.iter().zip(&crops.pixels).zip(&crops.mask).map(|((&z, &v), &m)| {
-        let counts = v != 0 && m != CropBatch::DONT_CARE;
-        counts.then(|| (f64::from(z), m != 0))
+/// Of each crop, each pixel's logit and whether it is impact; nothing where it does not count.
+fn counted<'a>(
+    logits: &'a [f32],
+    crops: &'a CropBatch,
+) -> impl IndexedParallelIterator<Item = impl Iterator<Item = Option<(f64, bool)>> + 'a> + 'a {
+    let crop_px = crops.side_px * crops.side_px;
+    let crops = crops.pixels.par_chunks(crop_px).zip(crops.mask.par_chunks(crop_px));
+    logits.par_chunks(crop_px).zip(crops).map(|(logits, (pixels, mask))| {
+        logits.iter().zip(pixels).zip(mask).map(|((&z, &v), &m)| {
+            let counts = v != 0 && m != CropBatch::DONT_CARE;
+            counts.then(|| (f64::from(z), m != 0))
+        })
     })
 }
 

@@ -1,8 +1,8 @@
 //! The network: the only room that names burn, cubecl or wgpu.
 //!
-//! One description of the wiring ([`layout::walk`]) serves training on any device, chosen at run time. Inference
-//! says it again without the framework's tensors, on the CPU ([`DirectSegmenter`]) and on GPUs ([`GpuSegmenter`]), and
-//! is held to it by the tests. A panic inside the framework ends here as an error.
+//! One description of the wiring ([`layout::walk`]) is the reference. Training and inference say it again without the
+//! framework's tensors, on the CPU ([`DirectSegmenter`]) and on GPUs ([`GpuSegmenter`]), and are held to it by the tests.
+//! A panic inside the framework ends here as an error.
 
 mod adapters;
 mod burn_network;

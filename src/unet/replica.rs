@@ -14,6 +14,11 @@ pub trait Sums: Sync {
     /// # Errors
     /// If another replica failed.
     fn add(&self, values: &mut [f64]) -> Result<()>;
+
+    /// Whether there is one replica only: [`Self::add`] then need not be called.
+    fn alone(&self) -> bool {
+        false
+    }
 }
 
 /// Adds up over the processes of a step, of which this one is a part.
@@ -30,6 +35,10 @@ pub struct Alone;
 impl Sums for Alone {
     fn add(&self, _: &mut [f64]) -> Result<()> {
         Ok(())
+    }
+
+    fn alone(&self) -> bool {
+        true
     }
 }
 

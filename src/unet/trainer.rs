@@ -6,12 +6,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::burn_replica::BurnReplica;
 use super::device::Chosen;
 use super::direct::DirectReplica;
 use super::gang::{Gang, Member};
+use super::gpu::GpuReplica;
 use super::loss::Loss;
 use super::replica::{Alone, Beyond, Place, Replica, Sums};
 use crate::config::{NetworkSettings, Precision};
@@ -105,14 +107,12 @@ impl LossScale {
 
     /// Takes the factor out of `gradient`; says whether that can be used.
     fn undo(&mut self, gradient: &mut [f32], precision: Precision) -> bool {
-        if gradient.iter().any(|v| !v.is_finite()) {
+        if gradient.par_iter().any(|v| !v.is_finite()) {
             *self = Self { factor: (self.factor / 2.0).max(1.0), steps: 0 };
             return false;
         }
         let by = (1.0 / self.factor) as f32;
-        for v in gradient {
-            *v *= by;
-        }
+        gradient.par_iter_mut().for_each(|v| *v *= by);
         self.steps += 1;
         if precision == Precision::F16 && self.steps == Self::GROW_AFTER_STEPS {
             *self = Self { factor: (self.factor * 2.0).min(Self::MOST), steps: 0 };
@@ -151,8 +151,10 @@ impl Trainer {
                     return Err(WrongUsage(message).into());
                 }
                 Box::new(DirectReplica::new(network, regime.seed, processors)?)
-            } else {
+            } else if chosen.is_processor() {
                 Box::new(BurnReplica::new(network, chosen, regime.precision, regime.seed)?)
+            } else {
+                Box::new(GpuReplica::new(network, chosen, regime.precision, regime.seed)?)
             })
         };
         let replicas = devices.iter().map(replica).collect::<Result<_>>()?;

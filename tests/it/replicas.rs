@@ -1,5 +1,6 @@
 //! Training steps: the same on every kind of device, and on one device or several.
 
+use anyhow::Result;
 use marscan::config::{NetworkSettings, Precision, load};
 use marscan::dice::Dice;
 use marscan::train::optimiser::Optimiser;
@@ -9,12 +10,22 @@ use marscan::unet::loss::Loss;
 use marscan::unet::replica::{Alone, Place};
 use marscan::unet::{CropBatch, Regime, StepOutcome, Trainer};
 
+use crate::devices::software;
 use crate::golden::drawn;
 
 fn trainer(network: &NetworkSettings, devices: &[Chosen], local_statistics: bool) -> Trainer {
+    in_precision(network, devices, local_statistics, Precision::F32).unwrap()
+}
+
+fn in_precision(
+    network: &NetworkSettings,
+    devices: &[Chosen],
+    local_statistics: bool,
+    precision: Precision,
+) -> Result<Trainer> {
     let count = statistics(&network.widths).iter().map(|(_, shape)| shape[0]).sum();
-    let regime = Regime { loss: Loss::BceJaccard, local_statistics, precision: Precision::F32, seed: 5 };
-    Trainer::new(network, devices, regime, vec![0.0; count]).unwrap()
+    let regime = Regime { loss: Loss::BceJaccard, local_statistics, precision, seed: 5 };
+    Trainer::new(network, devices, regime, vec![0.0; count])
 }
 
 /// One step from `values`.
@@ -124,4 +135,102 @@ fn half_precision_takes_nearly_the_same_step() {
     let regime = Regime { loss: Loss::Bce, local_statistics: false, precision: Precision::F16, seed: 5 };
     let why = Trainer::new(&network, &[choose("cpu").unwrap()], regime, Vec::new()).err().unwrap();
     assert!(why.to_string().contains("train.precision = f16"), "{why}");
+}
+
+/// The size of the differences of two gradients, relative to the first's.
+fn relative(wanted: &[f32], found: &[f32]) -> f32 {
+    let size = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+    size(&mut wanted.iter().zip(found).map(|(a, b)| a - b)) / size(&mut wanted.iter().copied())
+}
+
+#[test]
+fn the_step_on_a_gpu_is_the_frameworks() {
+    let Some(gpu) = software() else { return };
+    let networks: [(&[usize], usize, usize, f64); 5] = [
+        (&[4, 8], 2, 16, 0.0),
+        (&[5], 3, 17, 0.2),
+        (&[5, 33], 3, 20, 0.2),
+        (&[16, 32, 16], 2, 36, 0.2),
+        (&[3, 7, 5], 1, 24, 0.2),
+    ];
+    for (widths, count, side, dropout) in networks {
+        let network = NetworkSettings { widths: widths.to_vec(), dropout };
+        let (values, batch) = (drawn(widths), crops(count, side, 8));
+        let place = Place { step: 3, first_crop: 4 };
+        let take = |device| {
+            let mut trainer = trainer(&network, &[device], false);
+            let outcome = trainer.step(&values, &batch, place, &Alone).unwrap();
+            (outcome.loss, outcome.gradient.unwrap(), trainer.statistics)
+        };
+        let (wanted, found) = (take(reference()), take(gpu.clone()));
+        let size = wanted.1.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let off = farthest(&wanted.1, &found.1) / size;
+        let seen = farthest(&wanted.2, &found.2);
+        println!(
+            "{widths:?}: loss {} and {}, gradient off by {off:.1e}, statistics by {seen:.1e}",
+            wanted.0, found.0
+        );
+        assert!((wanted.0 - found.0).abs() < 1e-5 * wanted.0.abs(), "{widths:?}");
+        assert!(off < 1e-4, "{widths:?}: {off}");
+        assert!(seen < 1e-6, "{widths:?}: {seen}");
+    }
+}
+
+#[test]
+fn the_step_on_a_gpu_in_half_precision_is_nearly_the_same() {
+    let Some(gpu) = software() else { return };
+    for (widths, count, side) in [(&[4, 8][..], 2, 16), (&[16, 40, 16], 2, 24)] {
+        let network = NetworkSettings { widths: widths.to_vec(), dropout: 0.2 };
+        let (values, batch) = (drawn(widths), crops(count, side, 8));
+        let place = Place { step: 3, first_crop: 0 };
+        let wanted = step(&network, &[reference()], &values, &batch);
+        for precision in [Precision::F16, Precision::Bf16] {
+            let mut trainer = match in_precision(&network, &[gpu.clone()], false, precision) {
+                Ok(trainer) => trainer,
+                Err(why) => {
+                    println!("not run: {why}");
+                    assert!(why.to_string().contains("train.precision = "), "{why}");
+                    continue;
+                }
+            };
+            let found = trainer.step(&values, &batch, place, &Alone).unwrap();
+            let off = relative(wanted.gradient.as_ref().unwrap(), &found.gradient.unwrap());
+            println!(
+                "{widths:?} in {precision}: loss {} and {}, gradient off by {off:.1e}",
+                wanted.loss, found.loss
+            );
+            let limit = if precision == Precision::F16 { 0.03 } else { 0.2 };
+            assert!((wanted.loss - found.loss).abs() < limit, "{precision}");
+            assert!(off < limit && off > 1e-6, "{precision}: {off}");
+        }
+    }
+}
+
+#[test]
+fn gpus_take_the_steps_of_one_and_each_step_afresh() {
+    let Some(gpu) = software() else { return };
+    let network = NetworkSettings { widths: vec![6, 10], dropout: 0.2 };
+    let fresh = |devices: &[Chosen]| trainer(&network, devices, false);
+    let mut one = fresh(&[gpu.clone()]);
+    let mut several = [fresh(&vec![gpu.clone(); 2]), fresh(&[gpu.clone(), choose("cpu").unwrap()])];
+    let mut values = drawn(&network.widths);
+    let mut nadam = Optimiser::new(&load("unet1.0").unwrap().train, values.len());
+    for number in 0..4 {
+        let place = Place { step: number, first_crop: 0 };
+        // Its shape changes once.
+        let batch = crops(4, if number < 2 { 16 } else { 32 }, 100 + number);
+        let take = |trainer: &mut Trainer| trainer.step(&values, &batch, place, &Alone).unwrap();
+        let wanted = take(&mut one).gradient.unwrap();
+        assert_eq!(wanted, take(&mut fresh(&[gpu.clone()])).gradient.unwrap(), "step {number}");
+        let size = wanted.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for trainer in &mut several {
+            let off = farthest(&wanted, &take(trainer).gradient.unwrap()) / size;
+            println!("step {number}: gradient of two off by {off:.1e}");
+            assert!(off < 1e-5, "step {number}: {off}");
+        }
+        nadam.step(1e-2, &mut values, &wanted);
+    }
+    for trainer in &several {
+        assert!(farthest(&one.statistics, &trainer.statistics) < 1e-6);
+    }
 }

@@ -25,7 +25,7 @@ const UNIT_OUTPUTS: usize = 8;
 const OUTSIDE: usize = u32::MAX as usize;
 
 /// Four values at once.
-type Four<E> = Vector<E, Const<4>>;
+pub type Four<E> = Vector<E, Const<4>>;
 
 /// How a source lies to the convolution's pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,18 +120,25 @@ pub fn units(form: &Form) -> CubeDim {
 }
 
 #[cube]
-fn elu(x: Four<f32>) -> Four<f32> {
+pub fn elu(x: Four<f32>) -> Four<f32> {
     let zero = Four::<f32>::new(0.0);
     max(x, zero) + (min(x, zero).exp() - Four::<f32>::new(1.0))
 }
 
-/// A convolution's answer from its sum: a bf16 is the nearest one, where devices cut off.
+/// A convolution's answer from its sum.
 #[cube]
 fn finished<E: Numeric>(sum: Four<f32>, #[comptime] rises: bool, #[comptime] kind: ElemType) -> Four<E> {
     let mut x = sum;
     if comptime!(rises) {
         x = elu(sum);
     }
+    rounded::<E>(x, kind)
+}
+
+/// As `kind`: a bf16 is the nearest one, where devices cut off.
+#[cube]
+pub fn rounded<E: Numeric>(value: Four<f32>, #[comptime] kind: ElemType) -> Four<E> {
+    let mut x = value;
     if comptime!(kind == ElemType::Float(FloatKind::BF16)) {
         let bits = Four::<u32>::reinterpret(x);
         let odd = (bits >> Four::<u32>::new(16)) & Four::<u32>::new(1);
@@ -143,7 +150,7 @@ fn finished<E: Numeric>(sum: Four<f32>, #[comptime] rises: bool, #[comptime] kin
 
 /// Where a pixel of the convolution is in a source of so many `fours`; [`OUTSIDE`] if it is not in the window.
 #[cube]
-fn place(
+pub fn place(
     window: usize,
     row: usize,
     col: usize,
@@ -170,7 +177,7 @@ fn place(
 
 /// Four channels at a [`place`]; zeros outside.
 #[cube]
-fn there<E: Numeric>(
+pub fn there<E: Numeric>(
     source: &[Four<E>],
     at: usize,
     four: usize,

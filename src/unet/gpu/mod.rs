@@ -6,6 +6,7 @@
 mod kernels;
 mod pack;
 mod plan;
+mod train;
 
 use std::sync::mpsc::{Receiver, Sender, sync_channel};
 use std::time::Instant;
@@ -22,6 +23,7 @@ use cubecl::zspace::Tiling;
 use self::kernels::{Matrices, TILE, conv_grey, conv_matrices, conv_numbers, head, units};
 use self::pack::{Taps, padded, zero_padded};
 use self::plan::{Step, cooperative, storable};
+pub use self::train::GpuReplica;
 use super::device::Chosen;
 use super::weights::Weights;
 use crate::config::Precision;

@@ -191,6 +191,16 @@ impl Dropout {
         self.silenced > 0
     }
 
+    /// What is drawn for a unit's activations on a crop; each row's are drawn from one of its parts.
+    pub fn dice(&self, crop: u64, unit: usize) -> Dice {
+        Dice::new(self.seed, &[u64::MAX - 1, self.step, crop, unit as u64])
+    }
+
+    /// What activations that are not silenced are multiplied with.
+    pub fn louder(&self) -> f32 {
+        (256.0 / (256.0 - self.silenced as f64)) as f32
+    }
+
     /// [`Self::keep`] of whole pictures, `[images, channels, side, side]`.
     pub fn planes(&self, first_crop: u64, unit: usize, [images, channels, side]: [usize; 3]) -> Vec<f32> {
         let mut planes = vec![0.0; images * channels * side * side];
@@ -215,8 +225,8 @@ impl Dropout {
             keep.fill([1.0; BLOCK]);
             return;
         }
-        let mut dice = Dice::new(self.seed, &[u64::MAX - 1, self.step, crop, unit as u64, line as u64]);
-        let louder = (256.0 / (256.0 - self.silenced as f64)) as f32;
+        let mut dice = self.dice(crop, unit).part(line as u64);
+        let louder = self.louder();
         for eight in keep.as_flattened_mut().as_chunks_mut::<8>().0 {
             for (keep, byte) in eight.iter_mut().zip(dice.any().to_le_bytes()) {
                 *keep = if u64::from(byte) < self.silenced { 0.0 } else { louder };

@@ -1,0 +1,265 @@
+//! A step's way forth: crops to logits.
+
+use anyhow::{Context, Result};
+use cubecl::bytes::Bytes;
+use cubecl::ir::{ElemType, FloatKind};
+use cubecl::prelude::CubeCount;
+
+use super::carry::logits;
+use super::layers::{Inner, Layer, LayerRoom, Product, Room};
+use super::norm::{activate, moments, settle};
+use super::packing::{Order, pack};
+use super::{GpuReplica, UNITS, floats, stretches};
+use crate::unet::direct::Dropout;
+use crate::unet::gpu::kernels::{CHANNELS, conv_grey};
+use crate::unet::gpu::pack::{padded, zero_padded};
+use crate::unet::layout::BATCH_NORM_EPS;
+use crate::unet::replica::{Place, Sums};
+use crate::unet::trainer::CropBatch;
+
+impl GpuReplica {
+    /// Sends crops, begins of streams of random numbers, and all parameters but weights.
+    pub(super) fn begin(&mut self, room: &Room, values: &[f32], crops: &CropBatch, place: Place) {
+        self.drawn = Dropout::new(self.seed, place.step, self.network.dropout);
+        let first = &self.layers[0];
+        let channels = first.outputs_padded();
+        let mut grey = vec![0.0; 9 * channels];
+        for (k, &weight) in first.parts(values)[0].iter().enumerate() {
+            grey[k % 9 * channels + k / 9] = weight;
+        }
+        self.write(&self.grey, grey);
+        let head = &values[values.len() - 1 - self.network.widths[0]..values.len() - 1];
+        self.write(&self.head, zero_padded(head, padded(head.len())));
+        let mut norms = Vec::with_capacity(4 * self.norms.elements);
+        for layer in &self.layers {
+            let [_, _, gamma, beta] = layer.parts(values);
+            norms.extend([gamma, beta].map(|values| zero_padded(values, layer.outputs_padded())).concat());
+        }
+        self.write(&self.norms, norms);
+        let mut pixels = crops.pixels.clone();
+        pixels.resize(room.grey.elements * 4, 0);
+        self.client.write(&room.grey.handle, Bytes::from_bytes_vec(pixels));
+        self.client.write(&room.starts.handle, Bytes::from_elems(self.starts(room, place)));
+    }
+
+    /// What the streams of random numbers of each unit and crop begin from, low and high halves.
+    fn starts(&self, room: &Room, place: Place) -> Vec<u32> {
+        let crops = place.first_crop..place.first_crop + room.shape.0 as u64;
+        let all = (0..self.layers.len()).flat_map(|unit| crops.clone().map(move |crop| (unit, crop)));
+        let halves = all.map(|(unit, crop)| self.drawn.dice(crop, unit).state());
+        halves.flat_map(|state| [state as u32, (state >> 32) as u32]).collect()
+    }
+
+    /// Sends a unit's weights and packs them.
+    fn send(&self, layer: &Layer, values: &[f32]) {
+        if let Some(Inner { forth, back, .. }) = &layer.inner {
+            self.write(&layer.values, layer.parts(values)[0].to_vec());
+            self.pack(layer, forth, false);
+            self.pack(layer, back, true);
+        }
+    }
+
+    fn pack(&self, layer: &Layer, product: &Product, back: bool) {
+        let [first, first_padded, second] = layer.inputs();
+        let kind = match product.order {
+            Order::Matrices { .. } => self.kind,
+            Order::Numbers { .. } => ElemType::Float(FloatKind::F32),
+        };
+        pack::launch(
+            &self.client,
+            self.each(product.weights.elements),
+            UNITS,
+            layer.values.arg(),
+            product.weights.arg(),
+            product.conv.outputs,
+            first,
+            first_padded,
+            second,
+            layer.unit.outputs,
+            product.order,
+            back,
+            kind,
+        );
+    }
+
+    /// A unit's sums in `z`.
+    fn sum(&self, room: &Room, k: usize) {
+        let LayerRoom { shape, z, .. } = &room.layers[k];
+        if let Some(Inner { forth, .. }) = &self.layers[k].inner {
+            self.convolve((room.shape.0, shape.side), forth, self.sources(room, k), z);
+            return;
+        }
+        conv_grey::launch(
+            &self.client,
+            self.each(z.elements),
+            UNITS,
+            room.grey.arg(),
+            self.grey.arg(),
+            self.zeros.arg(),
+            z.arg(),
+            shape.side,
+            shape.channels,
+            false,
+            self.kind,
+        );
+    }
+
+    /// Starts on the sums over a unit's values.
+    fn add_up(&self, layer: &LayerRoom) {
+        moments::launch(
+            &self.client,
+            stretches(layer.split, layer.shape.channels),
+            UNITS,
+            layer.z.arg(),
+            layer.sums.arg(),
+            layer.pixels,
+            layer.split.each,
+            layer.shape.channels,
+            self.kind,
+        );
+    }
+
+    /// Mean and variance of unit `k` into its table, on the device.
+    fn settle(&self, room: &Room, k: usize) {
+        let layer = &room.layers[k];
+        let channels = layer.shape.channels;
+        settle::launch(
+            &self.client,
+            CubeCount::Static((channels / CHANNELS) as u32, 1, 1),
+            UNITS,
+            layer.sums.arg(),
+            self.norms.arg(),
+            layer.table.arg(),
+            room.seen.arg(),
+            self.layers[k].channel0 / 2,
+            layer.split.parts(),
+            layer.pixels,
+            layer.split.each,
+            BATCH_NORM_EPS as f32,
+            channels,
+        );
+    }
+
+    /// Sums of a unit's values and of their squares over this share; its bias counts.
+    fn moments(&self, layer: &LayerRoom, bias: &[f32]) -> Result<Vec<f64>> {
+        let parts: Vec<f32> = floats(&self.wait(self.ask(&[&layer.sums]))?[0]).collect();
+        let (channels, pixels) = (layer.shape.channels, layer.pixels as f64);
+        let part = |part: usize, half: usize| &parts[(2 * part + half) * channels..][..channels];
+        let mut means = vec![0.0; channels];
+        for k in 0..layer.split.parts() {
+            means.iter_mut().zip(part(k, 0)).for_each(|(mean, &sum)| *mean += f64::from(sum) / pixels);
+        }
+        // Squares of the distances from this share's mean: exact where the mean is large.
+        let mut squares = vec![0.0; channels];
+        for k in 0..layer.split.parts() {
+            let count = layer.split.of(k) as f64;
+            for (((to, &sum), &own), mean) in squares.iter_mut().zip(part(k, 0)).zip(part(k, 1)).zip(&means) {
+                let away = f64::from(sum) / count - mean;
+                *to += f64::from(own) + count * away * away;
+            }
+        }
+        let biased: Vec<f64> = means.iter().zip(bias).map(|(mean, &bias)| mean + f64::from(bias)).collect();
+        let mut all: Vec<f64> = biased.iter().map(|mean| mean * pixels).collect();
+        all.extend(biased.iter().zip(&squares).map(|(mean, q)| q + mean * mean * pixels));
+        all.push(pixels);
+        Ok(all)
+    }
+
+    /// As [`Self::settle`], of all replicas.
+    fn settle_with(&mut self, room: &Room, k: usize, values: &[f32], sums: &dyn Sums) -> Result<()> {
+        let (layer, outputs) = (&room.layers[k], self.layers[k].unit.outputs);
+        let [_, bias, gamma, beta] = self.layers[k].parts(values);
+        let mut all = self.moments(layer, bias)?;
+        sums.add(&mut all)?;
+        let pixels = all[2 * outputs];
+        let channels = layer.shape.channels;
+        let at = self.seen_at(k);
+        let mut table = vec![0.0; 4 * channels];
+        for channel in 0..outputs {
+            let mean = all[channel] / pixels;
+            let variance = (all[outputs + channel] / pixels - mean * mean).max(0.0);
+            self.seen[at + channel] = mean as f32;
+            self.seen[at + outputs + channel] = variance as f32;
+            table[channel] = (mean - f64::from(bias[channel])) as f32;
+            table[channels + channel] = (1.0 / (variance + BATCH_NORM_EPS).sqrt()) as f32;
+            table[2 * channels + channel] = gamma[channel];
+            table[3 * channels + channel] = beta[channel];
+        }
+        self.pixels[k] = pixels;
+        self.write(&layer.table, table);
+        Ok(())
+    }
+
+    /// Where the statistics of unit `k` begin.
+    fn seen_at(&self, k: usize) -> usize {
+        self.layers[..k].iter().map(|layer| 2 * layer.unit.outputs).sum()
+    }
+
+    /// Takes over what [`Self::settle`] has found.
+    fn see(&mut self, found: &Bytes, values: &[f32]) {
+        let found: Vec<f32> = floats(found).collect();
+        for k in 0..self.layers.len() {
+            let (at, layer) = (self.seen_at(k), &self.layers[k]);
+            let (outputs, channels) = (layer.unit.outputs, layer.outputs_padded());
+            let (means, variances) = found[2 * layer.channel0..][..2 * channels].split_at(channels);
+            let bias = layer.parts(values)[1];
+            for channel in 0..outputs {
+                self.seen[at + channel] = means[channel] + bias[channel];
+                self.seen[at + outputs + channel] = variances[channel];
+            }
+        }
+    }
+
+    /// Batch norm, ELU and dropout: `z` to `y`.
+    fn activate(&self, room: &Room, layer: &LayerRoom) {
+        activate::launch(
+            &self.client,
+            self.each(layer.y.elements / 2),
+            UNITS,
+            layer.z.arg(),
+            layer.y.arg(),
+            layer.table.arg(),
+            room.starts.arg(),
+            layer.start0,
+            self.drawn.silenced as u32,
+            self.drawn.louder(),
+            layer.shape,
+            self.kind,
+        );
+    }
+
+    /// Through the network: the logits.
+    pub(super) fn forth(&mut self, room: &Room, values: &[f32], sums: &dyn Sums) -> Result<Vec<f32>> {
+        for k in 0..self.layers.len() {
+            self.sum(room, k);
+            self.add_up(&room.layers[k]);
+            // While the device is at work.
+            if let Some(next) = self.layers.get(k + 1) {
+                self.send(next, values);
+            }
+            if sums.alone() {
+                self.settle(room, k);
+            } else {
+                self.settle_with(room, k, values, sums)?;
+            }
+            self.activate(room, &room.layers[k]);
+        }
+        let last = room.layers.last().context("a network without units")?;
+        logits::launch(
+            &self.client,
+            self.each(room.logits.elements),
+            UNITS,
+            last.y.arg(),
+            self.head.arg(),
+            room.logits.arg(),
+            values.last().copied().unwrap_or_default(),
+            last.shape.channels,
+            self.kind,
+        );
+        let answers = self.wait(self.ask(&[&room.logits, &room.seen]))?;
+        if sums.alone() {
+            self.see(&answers[1], values);
+        }
+        Ok(floats(&answers[0]).collect())
+    }
+}

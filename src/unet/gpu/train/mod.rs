@@ -1,0 +1,270 @@
+//! A training step on a GPU by kernels of our own.
+//!
+//! Each unit's sums stay on the device in the precision of the step. What goes over all crops, means and variances and
+//! the sums of slopes, is added up on the host, where the replicas meet, one wait a unit each way; on the device where
+//! there is one replica only. On the way back slopes take the place of the answers that they belong to.
+
+mod back;
+mod carry;
+mod forth;
+mod layers;
+mod norm;
+mod packing;
+mod weights;
+
+use std::pin::Pin;
+use std::sync::mpsc::Sender;
+
+use anyhow::{Context, Result, ensure};
+use cubecl::bytes::Bytes;
+use cubecl::calculate_cube_count_elemwise;
+use cubecl::ir::{ElemType, FloatKind};
+use cubecl::prelude::{Client, CubeCount, CubeDim};
+use cubecl::server::ServerError;
+
+use self::layers::{Layer, Product, Reads, Room};
+use self::norm::Split;
+use super::kernels::{CHANNELS, Matrices, TILE, conv_matrices, conv_numbers, units};
+use super::pack::padded;
+use super::plan::{cooperative, storable};
+use super::{Buffer, said};
+use crate::config::{NetworkSettings, Precision};
+use crate::fault::{DeviceLost, WrongUsage, guarded};
+use crate::tile::multiple_px;
+use crate::unet::device::Chosen;
+use crate::unet::direct::Dropout;
+use crate::unet::replica::{Place, Replica, Sums};
+use crate::unet::trainer::CropBatch;
+
+/// Units of a workgroup.
+const UNITS: CubeDim = CubeDim::new_1d(norm::UNITS as u32);
+
+/// Buffers that are being read.
+type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<Bytes>, ServerError>> + 'a>>;
+
+/// The network in training on one GPU.
+pub struct GpuReplica {
+    network: NetworkSettings,
+    name: String,
+    seed: u64,
+    client: Client,
+    /// Of the activations.
+    kind: ElemType,
+    matrices: Option<Matrices>,
+    layers: Vec<Layer>,
+    parameters: usize,
+    /// Gamma and beta of all units.
+    norms: Buffer,
+    /// Weights of the first convolution, `[tap][outputs]`, and of the head.
+    grey: Buffer,
+    head: Buffer,
+    zeros: Buffer,
+    room: Option<Room>,
+    /// Of the last step.
+    drawn: Dropout,
+    /// Pixels of the whole batch at each unit.
+    pixels: Vec<f64>,
+    seen: Vec<f32>,
+}
+
+impl GpuReplica {
+    /// A replica of `network` that convolves in `precision`, halves by cooperative matrices where the device has them;
+    /// batch norm and gradients are f32.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] if the device cannot compute in it; [`DeviceLost`] if it fails.
+    pub fn new(network: &NetworkSettings, chosen: &Chosen, precision: Precision, seed: u64) -> Result<Self> {
+        let kind = ElemType::Float(match precision {
+            Precision::F32 => FloatKind::F32,
+            Precision::F16 => FloatKind::F16,
+            Precision::Bf16 => FloatKind::BF16,
+        });
+        guarded(|| {
+            let client = chosen.client()?;
+            if !storable(&client, kind) {
+                let message = format!("train.precision = {precision}: {} cannot compute in it", chosen.name);
+                return Err(WrongUsage(message).into());
+            }
+            let matrices = cooperative(&client, kind);
+            let widths = &network.widths;
+            let layers = Layer::all(&client, widths, matrices, kind.size());
+            let outputs: usize = layers.iter().map(|layer| layer.unit.outputs).sum();
+            let channels: usize = layers.iter().map(Layer::outputs_padded).sum();
+            let most = layers.iter().map(|layer| layer.inputs_padded().max(layer.outputs_padded())).max();
+            let first = padded(widths[0]);
+            Ok(Self {
+                network: network.clone(),
+                name: chosen.name.clone(),
+                seed,
+                kind,
+                matrices,
+                parameters: layers.iter().map(|layer| layer.values.elements).sum::<usize>()
+                    + 3 * outputs
+                    + widths[0]
+                    + 1,
+                norms: Buffer::new(&client, channels / 2, 16),
+                grey: Buffer::new(&client, 9 * first / 4, 16),
+                head: Buffer::new(&client, first / 4, 16),
+                zeros: Buffer::of(&client, vec![0.0; most.unwrap_or(CHANNELS)]),
+                room: None,
+                drawn: Dropout::new(seed, 0, 0.0),
+                pixels: vec![0.0; layers.len()],
+                seen: vec![0.0; 2 * outputs],
+                layers,
+                client,
+            })
+        })
+    }
+
+    fn lost(&self, why: &str) -> DeviceLost {
+        DeviceLost(format!("{}: {why} (a smaller [train] batch needs less memory)", self.name))
+    }
+
+    /// Has buffers read when all that was asked before is done.
+    fn ask(&self, buffers: &[&Buffer]) -> Asked<'_> {
+        let handles = buffers.iter().map(|buffer| buffer.handle.clone()).collect();
+        Box::pin(self.client.read_async(handles))
+    }
+
+    /// Waits for what was asked.
+    fn wait(&self, asked: Asked<'_>) -> Result<Vec<Bytes>> {
+        Ok(pollster::block_on(asked).map_err(|why| self.lost(&said(&why)))?)
+    }
+
+    fn write(&self, to: &Buffer, values: Vec<f32>) {
+        self.client.write(&to.handle, Bytes::from_elems(values));
+    }
+
+    /// Workgroups for `work` units that need not know each other.
+    fn each(&self, work: usize) -> CubeCount {
+        calculate_cube_count_elemwise(&self.client, work, UNITS)
+    }
+
+    /// Room for the crops, the one there is if it fits.
+    fn room(&mut self, crops: &CropBatch) -> Result<Room> {
+        let shape @ (count, side) = (crops.count(), crops.side_px);
+        // Kernels count elements in 32 bits.
+        let most = |layer: &Layer| {
+            (count * (side >> layer.level).pow(2) * layer.inputs_padded().max(layer.outputs_padded()))
+                .div_ceil(4)
+        };
+        if self.layers.iter().any(|layer| u32::try_from(most(layer)).is_err()) {
+            return Err(self.lost("can't allocate so many activations").into());
+        }
+        // Another room is given back before this one is made.
+        let same = self.room.take().filter(|room| room.shape == shape);
+        let drawn = Dropout::new(self.seed, 0, self.network.dropout).is_on();
+        Ok(same.unwrap_or_else(|| Room::new(&self.client, &self.layers, shape, self.kind.size(), drawn)))
+    }
+
+    /// A convolution's sums.
+    fn convolve(&self, (count, side): (usize, usize), product: &Product, from: [&Buffer; 2], to: &Buffer) {
+        let Product { conv, cut, weights, .. } = product;
+        let tiles = |size| side.div_ceil(size) as u32;
+        let wide = tiles(self.matrices.map_or(TILE, |by| by.rows));
+        let high = tiles(self.matrices.map_or(TILE, |_| cut.rows));
+        let cubes = CubeCount::Static(wide, high, (count * (conv.outputs / conv.form.block)) as u32);
+        let [first, second] = from.map(Buffer::arg);
+        let (weights, bias, to) = (weights.arg(), self.zeros.arg(), to.arg());
+        let [of_first, of_second] = [conv.first.channels, conv.second.map_or(0, |second| second.channels)];
+        if let Some(by) = self.matrices {
+            conv_matrices::launch(
+                &self.client,
+                cubes,
+                cut.units(by),
+                first,
+                second,
+                weights,
+                bias,
+                to,
+                side,
+                of_first,
+                of_second,
+                conv.outputs,
+                conv.form,
+                by,
+                *cut,
+                self.kind,
+            );
+        } else {
+            conv_numbers::launch(
+                &self.client,
+                cubes,
+                units(&conv.form),
+                first,
+                second,
+                weights,
+                bias,
+                to,
+                side,
+                of_first,
+                of_second,
+                conv.outputs,
+                conv.form,
+                self.kind,
+            );
+        }
+    }
+
+    /// What a unit after the first reads.
+    fn sources<'a>(&self, room: &'a Room, k: usize) -> [&'a Buffer; 2] {
+        let first = &room.layers[k - 1].y;
+        match self.layers[k].reads {
+            Reads::BelowAnd(skip) => [first, &room.layers[skip].y],
+            Reads::Grey | Reads::Before | Reads::Above => [first, first],
+        }
+    }
+}
+
+impl Replica for GpuReplica {
+    fn forward(
+        &mut self,
+        values: &[f32],
+        crops: &CropBatch,
+        place: Place,
+        sums: &dyn Sums,
+    ) -> Result<Vec<f32>> {
+        let (side, multiple) = (crops.side_px, multiple_px(&self.network.widths) as usize);
+        ensure!(
+            side > 0 && side.is_multiple_of(multiple),
+            "crops of {side} px: must be a multiple of {multiple}"
+        );
+        ensure!(values.len() == self.parameters, "parameters of another network");
+        guarded(|| {
+            let room = self.room(crops)?;
+            self.begin(&room, values, crops, place);
+            let logits = self.forth(&room, values, sums)?;
+            self.room = Some(room);
+            Ok(logits)
+        })
+    }
+
+    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums, found: &Sender<Vec<f32>>) -> Result<()> {
+        let room = self.room.take().context("backward without forward")?;
+        guarded(|| self.back(&room, slopes, sums, found))?;
+        self.room = Some(room);
+        Ok(())
+    }
+
+    fn seen(&self) -> &[f32] {
+        &self.seen
+    }
+}
+
+/// Workgroups for [`CHANNELS`] each of a stretch of pixels.
+fn stretches(split: Split, channels: usize) -> CubeCount {
+    CubeCount::Static(split.parts() as u32, (channels / CHANNELS) as u32, 1)
+}
+
+fn floats(bytes: &Bytes) -> impl Iterator<Item = f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+/// The sums of parts of `values` each.
+fn total(parts: &Bytes, values: usize) -> Vec<f64> {
+    let mut sums = vec![0.0; values];
+    for (k, value) in floats(parts).enumerate() {
+        sums[k % values] += f64::from(value);
+    }
+    sums
+}

@@ -1,0 +1,460 @@
+//! Slopes of a convolution's weights, in parts: products of what it read and of its sums' slopes.
+// A kernel's `_type` is read where it is compiled, not where it runs.
+#![allow(clippy::used_underscore_binding)]
+
+use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
+use cubecl::prelude::*;
+
+use super::norm::{BUSY, UNITS, added};
+use crate::unet::gpu::kernels::{CHANNELS, Four, Matrices, Reading, Source, place, there};
+
+/// Columns of a tile of pixels.
+const COLS: usize = 16;
+/// Its rows.
+const ROWS: usize = 8;
+/// Elements of [`CHANNELS`].
+const FOURS: usize = CHANNELS / 4;
+/// Columns that a unit walks down where it multiplies numbers, and units that share out a tile's columns.
+const WALKED: usize = 4;
+const GROUPS: usize = COLS / WALKED;
+/// Units of a workgroup that multiplies numbers: of columns, shifts, and four inputs by four outputs.
+pub const NUMBER_UNITS: usize = GROUPS * 3 * FOURS * FOURS;
+
+/// The slopes of a convolution's weights: what differs between those of one kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slopes {
+    /// What the convolution read, in the order of its weights.
+    pub first: Source,
+    pub second: Option<Source>,
+    /// Its padded outputs.
+    pub outputs: usize,
+    pub form: Form,
+}
+
+/// What they are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Form {
+    pub first: Reading,
+    pub second: Option<Reading>,
+    /// Inputs and outputs of a workgroup.
+    pub block: [usize; 2],
+    /// Rows of pixels that a plane of units holds at a time.
+    pub rows: usize,
+}
+
+impl Form {
+    /// A plane for each matrix.
+    fn planes(&self, by: Matrices) -> usize {
+        self.block[0] / by.rows * (self.block[1] / by.cols)
+    }
+
+    /// The units of a workgroup, a plane a row.
+    pub fn units(&self, by: Matrices) -> CubeDim {
+        CubeDim::new_2d(by.plane as u32, self.planes(by) as u32)
+    }
+
+    /// Elements that a workgroup needs of a tile: of what was read, and of slopes.
+    fn held(&self) -> [usize; 2] {
+        [(ROWS + 2) * (COLS + 2) * self.block[0] / 4, ROWS * COLS * self.block[1] / 4]
+    }
+}
+
+impl Slopes {
+    /// Cut in blocks of 16 inputs and outputs, or of two matrices each way.
+    pub fn new(first: Source, second: Option<Source>, outputs: usize, matrices: Option<Matrices>) -> Self {
+        let inputs = |size| {
+            first.channels.is_multiple_of(size) && second.is_none_or(|s| s.channels.is_multiple_of(size))
+        };
+        let two = |fits: bool, size: usize| if fits { 2 * size } else { size };
+        let (block, rows) = match matrices {
+            // Narrow planes are those of a software Vulkan, which takes long to compile what is unrolled.
+            Some(by) => (
+                [two(inputs(2 * by.rows), by.rows), two(outputs.is_multiple_of(2 * by.cols), by.cols)],
+                if by.plane >= 32 { 4 } else { 2 },
+            ),
+            None => ([CHANNELS; 2], 0),
+        };
+        let form = Form { first: first.reading, second: second.map(|second| second.reading), block, rows };
+        Self { first, second, outputs, form }
+    }
+
+    /// Padded channels of the second source, if there is one.
+    pub fn of_second(&self) -> usize {
+        self.second.map_or(0, |second| second.channels)
+    }
+
+    /// Padded channels in.
+    pub fn inputs(&self) -> usize {
+        self.first.channels + self.of_second()
+    }
+
+    /// Workgroups for a part of the pixels.
+    pub fn blocks(&self) -> usize {
+        self.inputs() / self.form.block[0] * (self.outputs / self.form.block[1])
+    }
+
+    /// Parts that the pixels are cut in, so that a large device is busy; matrices fill it with fewer workgroups.
+    pub fn parts(&self) -> usize {
+        let busy = if self.form.rows > 0 { BUSY / 2 } else { BUSY };
+        (busy / self.blocks()).max(1)
+    }
+
+    /// Tiles of a picture.
+    pub fn tiles(side: usize) -> usize {
+        side.div_ceil(ROWS) * side.div_ceil(COLS)
+    }
+}
+
+/// What a workgroup answers for.
+#[derive(CubeType)]
+struct Block {
+    /// Of the pictures, px.
+    side: usize,
+    of_first: usize,
+    of_second: usize,
+    outputs: usize,
+    /// The first of its inputs and outputs.
+    input: usize,
+    output: usize,
+}
+
+/// The workgroup's.
+#[cube]
+fn block_of(side: usize, of_first: usize, of_second: usize, outputs: usize, #[comptime] form: Form) -> Block {
+    let across = outputs / comptime!(form.block[1]);
+    let input = CUBE_POS_X as usize / across * comptime!(form.block[0]);
+    let output = CUBE_POS_X as usize % across * comptime!(form.block[1]);
+    Block { side, of_first, of_second, outputs, input, output }
+}
+
+/// Image, first row and first column of a tile.
+#[cube]
+fn corner(tile: usize, side: usize) -> (usize, usize, usize) {
+    let wide = side.div_ceil(COLS);
+    let tiles = side.div_ceil(ROWS) * wide;
+    (tile / tiles, tile % tiles / wide * ROWS, tile % tiles % wide * COLS)
+}
+
+/// Four of the block's inputs at a pixel of a tile or around it; `k` counts pixels and fours.
+#[cube]
+fn input_of<E: Numeric>(
+    first: &[Four<E>],
+    second: &[Four<E>],
+    of: &Block,
+    tile: usize,
+    k: usize,
+    #[comptime] form: Form,
+) -> Four<E> {
+    let (fours, wide) = comptime!((form.block[0] / 4, COLS + 2));
+    let (image, row0, col0) = corner(tile, of.side);
+    // Before the first row or column: a huge number, which is outside as well.
+    let (row, col) = (row0 + k / fours / wide - 1, col0 + k / fours % wide - 1);
+    let mut value = Four::<E>::new(E::from_int(0));
+    if of.input < of.of_first {
+        let (every, four) = (of.of_first / 4, of.input / 4 + k % fours);
+        let at = place(image, row, col, of.side, every, form.first);
+        value = there::<E>(first, at, four, of.side, every, form.first);
+    } else if let Some(read) = comptime!(form.second) {
+        let (every, four) = (of.of_second / 4, (of.input - of.of_first) / 4 + k % fours);
+        let at = place(image, row, col, of.side, every, read);
+        value = there::<E>(second, at, four, of.side, every, read);
+    }
+    value
+}
+
+/// The same of the slopes of the block's outputs, at a pixel of a tile.
+#[cube]
+fn slope_of<E: Numeric>(
+    slopes: &[Four<E>],
+    of: &Block,
+    tile: usize,
+    k: usize,
+    #[comptime] form: Form,
+) -> Four<E> {
+    let fours = comptime!(form.block[1] / 4);
+    let (image, row0, col0) = corner(tile, of.side);
+    let (row, col) = (row0 + k / fours / COLS, col0 + k / fours % COLS);
+    let at = place(image, row, col, of.side, of.outputs / 4, Reading::Same);
+    there::<E>(slopes, at, of.output / 4 + k % fours, of.side, of.outputs / 4, Reading::Same)
+}
+
+/// Slopes of a convolution's weights over a part of the tiles, number by number: `[part][tap][inputs][outputs]`.
+#[cube(launch)]
+pub fn weight_slopes_numbers<E: Numeric>(
+    first: &[Four<E>],
+    second: &[Four<E>],
+    slopes: &[Four<E>],
+    out: &mut [Four<f32>],
+    side: usize,
+    of_first: usize,
+    of_second: usize,
+    of_slopes: usize,
+    tiles: usize,
+    each: usize,
+    #[comptime] form: Form,
+    #[define(E)] _type: ElemType,
+) {
+    let mut inputs = Shared::<[Four<f32>]>::new_slice(comptime!((ROWS + 2) * (COLS + 2) * FOURS));
+    let mut outputs = Shared::<[Four<f32>]>::new_slice(comptime!(ROWS * COLS * FOURS));
+    let mut shared = Shared::<[Four<f32>]>::new_slice(NUMBER_UNITS);
+    let unit = UNIT_POS as usize;
+    let (o, i) = (unit % FOURS, unit / FOURS % FOURS);
+    let (shift, group) = (unit / comptime!(FOURS * FOURS) % 3, unit / comptime!(3 * FOURS * FOURS));
+    let of = block_of(side, of_first, of_second, of_slopes, form);
+    let mut sums = Array::<Four<f32>>::new(12usize);
+    #[unroll]
+    for k in 0..12usize {
+        sums[k] = Four::<f32>::new(0.0);
+    }
+    let begin = CUBE_POS_Y as usize * each;
+    for tile in begin..min(begin + each, tiles) {
+        sync_cube();
+        for k in range_stepped(unit, comptime!((ROWS + 2) * (COLS + 2) * FOURS), NUMBER_UNITS) {
+            inputs[k] = Four::<f32>::cast_from(input_of::<E>(first, second, &of, tile, k, form));
+        }
+        for k in range_stepped(unit, comptime!(ROWS * COLS * FOURS), NUMBER_UNITS) {
+            outputs[k] = Four::<f32>::cast_from(slope_of::<E>(slopes, &of, tile, k, form));
+        }
+        sync_cube();
+        for step in 0..WALKED {
+            let col = group * WALKED + step;
+            // What is read for a row serves the three rows that it touches.
+            let from = (col + shift) * FOURS + i;
+            let mut above = inputs[from];
+            let mut level = inputs[from + comptime!((COLS + 2) * FOURS)];
+            for row in 0..ROWS {
+                let slope = outputs[(row * COLS + col) * FOURS + o];
+                let below = inputs[from + (row + 2) * comptime!((COLS + 2) * FOURS)];
+                #[unroll]
+                for lane in 0..4usize {
+                    sums[lane] += Four::<f32>::new(above.extract(lane)) * slope;
+                    sums[comptime!(4 + lane)] += Four::<f32>::new(level.extract(lane)) * slope;
+                    sums[comptime!(8 + lane)] += Four::<f32>::new(below.extract(lane)) * slope;
+                }
+                above = level;
+                level = below;
+            }
+        }
+    }
+    #[unroll]
+    for k in 0..12usize {
+        let sum = added(&mut shared, sums[k], NUMBER_UNITS, comptime!(3 * FOURS * FOURS));
+        if group == 0 {
+            let tap = comptime!(k / 4 * 3) + shift;
+            let part = CUBE_POS_Y as usize * 9 + tap;
+            let at = part * (of_first + of_second) + of.input + i * 4 + comptime!(k % 4);
+            out[at * (of_slopes / 4) + of.output / 4 + o] = sum;
+        }
+    }
+}
+
+/// What a workgroup of [`weight_slopes_matrices`] needs of a tile, each unit its share.
+#[cube]
+fn fetch<E: Numeric>(
+    first: &[Four<E>],
+    second: &[Four<E>],
+    slopes: &[Four<E>],
+    held: &mut Array<Four<E>>,
+    of: &Block,
+    tile: usize,
+    #[comptime] form: Form,
+    #[comptime] units: usize,
+) {
+    let (ins, outs) = comptime!((form.held()[0], form.held()[1]));
+    #[unroll]
+    for i in 0..comptime!(ins.div_ceil(units)) {
+        let k = UNIT_POS as usize + i * units;
+        if comptime!((i + 1) * units <= ins) || k < ins {
+            held[i] = input_of::<E>(first, second, of, tile, k, form);
+        }
+    }
+    #[unroll]
+    for i in 0..comptime!(outs.div_ceil(units)) {
+        let k = UNIT_POS as usize + i * units;
+        if comptime!((i + 1) * units <= outs) || k < outs {
+            held[comptime!(i + ins.div_ceil(units))] = slope_of::<E>(slopes, of, tile, k, form);
+        }
+    }
+}
+
+/// Puts it into shared memory, a pixel every `strides`.
+#[cube]
+fn put<E: Numeric>(
+    held: &Array<Four<E>>,
+    inputs: &mut [Four<E>],
+    outputs: &mut [Four<E>],
+    #[comptime] form: Form,
+    #[comptime] strides: [usize; 2],
+    #[comptime] units: usize,
+) {
+    let (ins, outs) = comptime!((form.held()[0], form.held()[1]));
+    let (per_input, per_output) = comptime!((form.block[0] / 4, form.block[1] / 4));
+    #[unroll]
+    for i in 0..comptime!(ins.div_ceil(units)) {
+        let k = UNIT_POS as usize + i * units;
+        if comptime!((i + 1) * units <= ins) || k < ins {
+            inputs[k / per_input * comptime!(strides[0]) + k % per_input] = held[i];
+        }
+    }
+    #[unroll]
+    for i in 0..comptime!(outs.div_ceil(units)) {
+        let k = UNIT_POS as usize + i * units;
+        if comptime!((i + 1) * units <= outs) || k < outs {
+            outputs[k / per_output * comptime!(strides[1]) + k % per_output] =
+                held[comptime!(i + ins.div_ceil(units))];
+        }
+    }
+}
+
+/// As [`weight_slopes_numbers`], by cooperative matrices: their depth is a stretch of a row of pixels, and a plane keeps
+/// nine of them, one a tap.
+#[cube(launch)]
+pub fn weight_slopes_matrices<E: Float>(
+    first: &[Four<E>],
+    second: &[Four<E>],
+    slopes: &[Four<E>],
+    out: &mut [Four<f32>],
+    side: usize,
+    of_first: usize,
+    of_second: usize,
+    of_slopes: usize,
+    tiles: usize,
+    each: usize,
+    #[comptime] form: Form,
+    #[comptime] by: Matrices,
+    #[define(E)] _type: ElemType,
+) {
+    let (m, n, k) = comptime!((by.rows, by.cols, by.depth));
+    // A pixel's channels and eight more: neighbours then lie in different banks.
+    let every = comptime!([(form.block[0] + 8) / 4, (form.block[1] + 8) / 4]);
+    let wide = comptime!(COLS + 2);
+    let mut inputs = Shared::<[Four<E>]>::new_aligned_slice(comptime!((ROWS + 2) * wide * every[0]), 16usize);
+    let mut outputs = Shared::<[Four<E>]>::new_aligned_slice(comptime!(ROWS * COLS * every[1]), 16usize);
+    let of = block_of(side, of_first, of_second, of_slopes, form);
+    let plane = UNIT_POS_Y as usize;
+    // Of the plane, in the workgroup's.
+    let input0 = plane / comptime!(form.block[1] / n) * m;
+    let output0 = plane % comptime!(form.block[1] / n) * n;
+    let mut sums = Sequence::<Matrix<f32>>::new();
+    #[unroll]
+    for _ in 0..9usize {
+        sums.push(Matrix::<f32>::from_value(MatrixIdent::Accumulator, m, n, k, MatrixLayout::Undefined, 0.0));
+    }
+    let begin = CUBE_POS_Y as usize * each;
+    let end = min(begin + each, tiles);
+    let units = comptime!(by.plane * form.planes(by));
+    let mut held =
+        Array::<Four<E>>::new(comptime!(form.held().map(|k| k.div_ceil(units)).iter().sum::<usize>()));
+    fetch::<E>(first, second, slopes, &mut held, &of, begin, form, units);
+    for tile in begin..end {
+        sync_cube();
+        put::<E>(&held, &mut inputs, &mut outputs, form, every, units);
+        sync_cube();
+        // On its way while this one is multiplied.
+        if tile + 1 < end {
+            fetch::<E>(first, second, slopes, &mut held, &of, tile + 1, form, units);
+        }
+        for step in 0..comptime!(COLS / k * (ROWS / form.rows)) {
+            let row = step / comptime!(COLS / k) * form.rows;
+            let col = step % comptime!(COLS / k) * k;
+            let input = ((row * wide + col) * comptime!(every[0])) + input0 / 4;
+            let output = ((row * COLS + col) * comptime!(every[1])) + output0 / 4;
+            multiply::<E>(&mut inputs, &mut outputs, &mut sums, input, output, form, by, every);
+        }
+    }
+    #[unroll]
+    for tap in 0..9usize {
+        let part = CUBE_POS_Y as usize * 9 + tap;
+        let at =
+            (part * (of_first + of_second) + of.input + input0) * (of_slopes / 4) + (of.output + output0) / 4;
+        let end = out.len();
+        cmma::store(&mut out[at..end], &sums[tap], of_slopes as u32, MatrixLayout::RowMajor);
+    }
+}
+
+/// Adds the products of a few rows by one depth of columns, from elements `input` and `output` on: what is loaded of the
+/// inputs serves the rows of slopes that it touches.
+#[cube]
+fn multiply<E: Float>(
+    inputs: &mut [Four<E>],
+    outputs: &mut [Four<E>],
+    sums: &mut Sequence<Matrix<f32>>,
+    input: usize,
+    output: usize,
+    #[comptime] form: Form,
+    #[comptime] by: Matrices,
+    #[comptime] strides: [usize; 2],
+) {
+    let (m, n, k) = comptime!((by.rows, by.cols, by.depth));
+    let mut factors = Sequence::<Matrix<Four<E>>>::new();
+    #[unroll]
+    for row in 0..comptime!(form.rows) {
+        let from = &outputs[output + row * comptime!(COLS * strides[1])..outputs.len()];
+        let every = comptime!(strides[1] as u32 * 4);
+        let slopes =
+            Matrix::<Four<E>>::from_slice(MatrixIdent::B, m, n, k, MatrixLayout::RowMajor, from, every);
+        factors.push(slopes);
+    }
+    #[unroll]
+    for row in 0..comptime!(form.rows + 2) {
+        #[unroll]
+        for shift in 0..3usize {
+            let at = input + (row * comptime!(COLS + 2) + shift) * comptime!(strides[0]);
+            let (from, every) = (&inputs[at..inputs.len()], comptime!(strides[0] as u32 * 4));
+            let values =
+                Matrix::<Four<E>>::from_slice(MatrixIdent::A, m, n, k, MatrixLayout::ColMajor, from, every);
+            #[unroll]
+            for down in 0..3usize {
+                if comptime!(row >= down && row - down < form.rows) {
+                    let sum = &sums[comptime!(down * 3 + shift)];
+                    cmma::execute(&values, &factors[comptime!(row - down)], sum, sum);
+                }
+            }
+        }
+    }
+}
+
+/// As [`weight_slopes_numbers`], of the first convolution, which reads grey levels, over a part of the pixels. A workgroup
+/// takes [`CHANNELS`] outputs.
+#[cube(launch)]
+pub fn weight_slopes_grey<E: Numeric>(
+    grey: &[u32],
+    slopes: &[Four<E>],
+    out: &mut [Four<f32>],
+    pixels: usize,
+    each: usize,
+    side: usize,
+    #[comptime] channels: usize,
+    #[define(E)] _type: ElemType,
+) {
+    let mut shared = Shared::<[Four<f32>]>::new_slice(UNITS);
+    let unit = UNIT_POS as usize;
+    let fours = comptime!(channels / 4);
+    let four = CUBE_POS_Y as usize * FOURS + unit % FOURS;
+    let begin = CUBE_POS_X as usize * each;
+    let mut sums = Array::<Four<f32>>::new(9usize);
+    #[unroll]
+    for tap in 0..9usize {
+        sums[tap] = Four::<f32>::new(0.0);
+    }
+    for pixel in range_stepped(begin + unit / FOURS, min(begin + each, pixels), comptime!(UNITS / FOURS)) {
+        let slope = Four::<f32>::cast_from(slopes[pixel * fours + four]);
+        let (row, col) = (pixel / side % side, pixel % side);
+        #[unroll]
+        for tap in 0..9usize {
+            let (down, right) = comptime!((tap / 3, tap % 3));
+            if row + down - 1 < side && col + right - 1 < side {
+                let at = pixel + down * side + right - side - 1;
+                let value = (grey[at / 4] >> ((at % 4) as u32 * 8)) & 255;
+                sums[tap] += Four::<f32>::new(f32::cast_from(value) / 255.0) * slope;
+            }
+        }
+    }
+    #[unroll]
+    for tap in 0..9usize {
+        let sum = added(&mut shared, sums[tap], UNITS, FOURS);
+        if unit < FOURS {
+            out[(CUBE_POS_X as usize * 9 + tap) * fours + four] = sum;
+        }
+    }
+}
