@@ -1,9 +1,10 @@
 //! One run: steps, epochs, and why it ends. Every rank takes the same course; rank 0 alone writes.
 
 use std::ops::Range;
+use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::checkpoint::Checkpoint;
 use super::keep::{keep_epoch, keep_state};
@@ -19,8 +20,8 @@ use crate::config::TrainSettings;
 use crate::fault::Stopped;
 use crate::job::StopRequest;
 use crate::timing::{PeakMemory, host_name, peak_resident_bytes};
-use crate::unet::Trainer;
 use crate::unet::replica::Place;
+use crate::unet::{CropBatch, Trainer};
 
 /// Trains until the run's end, or until `stop` asks: then the checkpoint holds the last step taken, and the same
 /// job goes on from there.
@@ -66,6 +67,8 @@ struct Course<'a> {
     devices: Vec<String>,
     /// Which crops of a batch are this rank's.
     share: Range<usize>,
+    /// Those of the next step, once there was one.
+    ahead: Option<Result<CropBatch>>,
     /// Whether a rank was asked to stop.
     stopped: bool,
     trainer: Trainer,
@@ -94,6 +97,7 @@ impl<'a> Course<'a> {
             stop,
             devices: team.world.gather(&team.label()),
             share,
+            ahead: None,
             stopped: false,
             trainer,
             penalty: Penalty::new(&network.widths, train.l2),
@@ -181,10 +185,22 @@ impl<'a> Course<'a> {
 
     fn step(&mut self, crops: &dyn CropSource) -> Result<()> {
         let (began, step) = (Instant::now(), self.state.progress.steps);
-        let batch = crops.share(step, self.train().batch, self.share.clone())?;
+        let share = |number| crops.share(number, self.job.settings.train.batch, self.share.clone());
+        let batch = match self.ahead.take() {
+            Some(batch) => batch?,
+            None => share(step)?,
+        };
         let read = Instant::now();
         let place = Place { step, first_crop: self.share.start as u64 };
-        let outcome = self.trainer.step(&self.state.values, &batch, place, &self.team)?;
+        let more = step + 1 < self.job.total_steps();
+        let outcome = std::thread::scope(|scope| {
+            // The next one is drawn meanwhile.
+            let ahead = more.then(|| scope.spawn(|| share(step + 1)));
+            let outcome = self.trainer.step(&self.state.values, &batch, place, &self.team);
+            let ahead = ahead.map(ScopedJoinHandle::join);
+            self.ahead = ahead.map(|batch| batch.unwrap_or_else(|_| Err(anyhow!("the drawing of crops failed"))));
+            outcome
+        })?;
         let passed = Instant::now();
         let rate = self.learning_rate(step);
         let progress = &mut self.state.progress;
