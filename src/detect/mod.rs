@@ -18,14 +18,19 @@ pub struct WindowBatch {
     pub side_px: usize,
     /// How many of `pixels`' windows are meant; the rest is padding.
     pub count: usize,
+    /// Rows and columns of each window, from its first, that are asked for; of those beyond, the answer may be anything.
+    pub rows_px: usize,
+    /// As `rows_px`.
+    pub cols_px: usize,
     /// `[capacity, side, side]` network input.
     pub pixels: Vec<u8>,
 }
 
 impl WindowBatch {
-    /// Room for `capacity` windows of `side_px`.
+    /// Room for `capacity` windows of `side_px`, which are asked for as a whole.
     pub fn new(capacity: usize, side_px: usize) -> Self {
-        Self { side_px, count: 0, pixels: vec![0; capacity * side_px * side_px] }
+        let pixels = vec![0; capacity * side_px * side_px];
+        Self { side_px, count: 0, rows_px: side_px, cols_px: side_px, pixels }
     }
 
     /// Windows it has room for.

@@ -63,7 +63,8 @@ impl<'a> Outliner<'a> {
         let first = |corner: i64| corner.div_euclid(multiple as i64) * multiple as i64;
         let corner = (first(view.row0), first(view.col0));
         let outer = (corner.0 - halo as i64, corner.1 - halo as i64);
-        let batch = WindowBatch { side_px: side, count: 1, pixels: square(rows, cols, outer, side) };
+        let pixels = square(rows, cols, outer, side);
+        let batch = WindowBatch { side_px: side, count: 1, rows_px: side, cols_px: side, pixels };
         let mut answer = vec![0; side * side];
         guarded(|| self.segmenter.segment(&batch, &mut answer))?;
         let (down, right) = ((view.row0 - outer.0) as usize, (view.col0 - outer.1) as usize);

@@ -124,19 +124,19 @@ impl<'a> BandInference<'a> {
     }
 
     fn windows(&mut self, task: &BandTask, looked: Option<&Looked>) -> Result<()> {
-        let (grid, side) = (self.grid, self.grid.window_px as usize);
+        let (grid, multiple) = (self.grid, self.segmenter.multiple_px() as usize);
         let mut cores = Vec::new();
-        let mut batch = self.spare.pop().unwrap_or_else(|| WindowBatch::new(self.batch, side));
+        let mut batch = self.empty();
         for core in grid.cores(task.band.start, task.band.end, task.cols) {
             if looked.is_some_and(|looked| !looked.any(&core)) || !has_data(&core, task.rows) {
                 continue;
             }
-            fill(&mut batch, grid, &core, task);
+            fill(&mut batch, grid, multiple, &core, task);
             cores.push(core);
             if cores.len() == batch.capacity() {
                 ensure!(task.stop.asked().is_none(), Stopped);
                 self.submit(batch, std::mem::take(&mut cores))?;
-                batch = self.spare.pop().unwrap_or_else(|| WindowBatch::new(self.batch, side));
+                batch = self.empty();
             }
         }
         if cores.is_empty() {
@@ -146,13 +146,20 @@ impl<'a> BandInference<'a> {
         self.submit(batch, cores)
     }
 
+    /// A batch to be filled.
+    fn empty(&mut self) -> WindowBatch {
+        let batch = self.spare.pop();
+        let batch = batch.unwrap_or_else(|| WindowBatch::new(self.batch, self.grid.window_px as usize));
+        WindowBatch { count: 0, rows_px: 0, cols_px: 0, ..batch }
+    }
+
     /// Has windows of the newest band segmented; waits for others where there are enough in hand.
     fn submit(&mut self, mut batch: WindowBatch, cores: Vec<PixelRect>) -> Result<()> {
         let newest = self.number + self.bands.len() as u64 - 1;
         if let Some(band) = self.bands.back_mut() {
             band.missing += 1;
             band.answer.windows += cores.len() as u64;
-            band.answer.computed_px += batch.meant_px() as u64;
+            band.answer.computed_px += (batch.count * batch.rows_px * batch.cols_px) as u64;
         }
         self.asked.push_back((newest, cores));
         let Some(queue) = self.segmenter.queue() else {
@@ -180,7 +187,7 @@ impl<'a> BandInference<'a> {
     }
 
     /// Takes the cores of the oldest batch in hand over into its band.
-    fn keep(&mut self, mut batch: WindowBatch) {
+    fn keep(&mut self, batch: WindowBatch) {
         let Some((number, cores)) = self.asked.pop_front() else { return };
         let (side, halo) = (batch.side_px, self.grid.halo_px as usize);
         if let Some(band) = self.bands.get_mut((number - self.number) as usize) {
@@ -196,7 +203,6 @@ impl<'a> BandInference<'a> {
                 }
             }
         }
-        batch.count = 0;
         self.spare.push(batch);
     }
 }
@@ -214,8 +220,9 @@ impl ProbBand {
     }
 }
 
-/// Copies the window around `core` into the next place of `batch`; outside the scene is no data.
-fn fill(batch: &mut WindowBatch, grid: TileGrid, core: &PixelRect, task: &BandTask) {
+/// Copies the window around `core` into the next place of `batch`; outside the scene is no data. Its core and halo are
+/// asked for, to a multiple of `multiple`.
+fn fill(batch: &mut WindowBatch, grid: TileGrid, multiple: usize, core: &PixelRect, task: &BandTask) {
     let (side, cols, rows) = (batch.side_px, task.cols, task.rows);
     let halo = i64::from(grid.halo_px);
     let start = batch.count * side * side;
@@ -236,6 +243,9 @@ fn fill(batch: &mut WindowBatch, grid: TileGrid, core: &PixelRect, task: &BandTa
         line[left..right].copy_from_slice(&rows.row(row as u64)[col0 as usize..col1 as usize]);
         line[right..].fill(0);
     }
+    let asked = |core_px: u64| (core_px as usize + 2 * grid.halo_px as usize).next_multiple_of(multiple);
+    batch.rows_px = batch.rows_px.max(asked(core.row1 - grid.core_row(core.row0)));
+    batch.cols_px = batch.cols_px.max(asked(core.cols()));
     batch.count += 1;
 }
 

@@ -198,7 +198,8 @@ impl<'a> Course<'a> {
             let ahead = more.then(|| scope.spawn(|| share(step + 1)));
             let outcome = self.trainer.step(&self.state.values, &batch, place, &self.team);
             let ahead = ahead.map(ScopedJoinHandle::join);
-            self.ahead = ahead.map(|batch| batch.unwrap_or_else(|_| Err(anyhow!("the drawing of crops failed"))));
+            self.ahead =
+                ahead.map(|batch| batch.unwrap_or_else(|_| Err(anyhow!("the drawing of crops failed"))));
             outcome
         })?;
         let passed = Instant::now();

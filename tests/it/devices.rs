@@ -78,6 +78,18 @@ fn hold(gpu: Result<GpuSegmenter>, weights: &Weights, windows: usize, side: usiz
     let mut levels = vec![0; found.len()];
     gpu.segment(&batch, &mut levels).unwrap();
     assert!(levels.iter().zip(&found).all(|(&level, p)| level == (p * 255.0 + 0.5) as u8));
+    // Of a part of each window: what is left of other windows beyond it ends within its halo.
+    let mut other = batch.clone();
+    other.pixels.reverse();
+    gpu.segment(&other, &mut vec![0; levels.len()]).unwrap();
+    let asked = side - gpu.multiple_px() as usize;
+    (batch.rows_px, batch.cols_px) = (asked, asked);
+    let mut part = vec![0; levels.len()];
+    gpu.segment(&batch, &mut part).unwrap();
+    let exact = asked.saturating_sub(gpu.halo_px() as usize);
+    for row in (0..windows).flat_map(|window| window * side..window * side + exact) {
+        assert!(part[row * side..][..exact] == levels[row * side..][..exact], "{what:?}, row {row}");
+    }
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub struct Conv {
     /// Padded channels out.
     pub outputs: usize,
     pub form: Form,
+    /// By what it is multiplied; else number by number.
+    pub matrices: Option<(Matrices, Cut)>,
 }
 
 /// What a convolution is compiled for.

@@ -4,6 +4,7 @@
 //! halves what activations take. A byte a pixel goes up, a byte comes back.
 
 mod kernels;
+mod launch;
 mod pack;
 mod plan;
 mod train;
@@ -16,11 +17,12 @@ use burn::tensor::{DType, TensorData};
 use cubecl::bytes::Bytes;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::ir::{ElemType, FloatKind};
-use cubecl::prelude::{BufferArg, Client, CubeCount, CubeDim, TensorBinding};
+use cubecl::prelude::{BufferArg, Client, CubeDim, TensorBinding};
 use cubecl::server::{Handle, ServerError};
 use cubecl::zspace::Tiling;
 
-use self::kernels::{Matrices, TILE, conv_grey, conv_matrices, conv_numbers, head, units};
+use self::kernels::{Matrices, conv_grey, head};
+use self::launch::Windows;
 use self::pack::{Taps, padded, zero_padded};
 use self::plan::{Step, cooperative, storable};
 pub use self::train::GpuReplica;
@@ -41,7 +43,6 @@ pub struct GpuSegmenter {
     client: Client,
     /// Of the activations.
     kind: ElemType,
-    matrices: Option<Matrices>,
     grey: [Buffer; 2],
     steps: Vec<(Step, [Buffer; 2])>,
     head: (Buffer, f32),
@@ -159,7 +160,7 @@ impl GpuSegmenter {
             let steps = steps.collect();
             let (weight, bias) = weights.head();
             let head = (put(zero_padded(weight, first)), bias);
-            Ok(Self { widths, name, client, kind, matrices, grey, steps, head, room: None })
+            Ok(Self { widths, name, client, kind, grey, steps, head, room: None })
         })
     }
 
@@ -179,6 +180,7 @@ impl GpuSegmenter {
     pub fn kernel_times(&mut self, side_px: usize, count: usize, rounds: usize) -> Result<Vec<KernelTime>> {
         let pixels = vec![128; count * side_px * side_px];
         self.run(side_px, &pixels, true)?;
+        let windows = Windows { count, side: side_px, rows: side_px, cols: side_px };
         let room = self.room.take().ok_or_else(|| lost(&self.name, count, side_px, "no memory is kept"))?;
         let time = |name: String, flop_per_px: usize, level: usize, launch: &dyn Fn()| {
             let wait = || self.client.read_one(self.head.0.handle.clone());
@@ -197,7 +199,7 @@ impl GpuSegmenter {
             let Step { channels, level, out, .. } = &step.0;
             let (inputs, outputs) = (channels.iter().sum::<usize>(), self.widths[out / 2]);
             let name = format!("level {level}, {channels:?} to {outputs}");
-            all.push(time(name, 18 * inputs * outputs, *level, &|| self.convolve(&room, step, count))?);
+            all.push(time(name, 18 * inputs * outputs, *level, &|| self.convolve(&room, step, windows))?);
         }
         all.push(time("head".into(), 2 * self.widths[0], 0, &|| self.answer(&room, count))?);
         self.room = Some(room);
@@ -208,14 +210,22 @@ impl GpuSegmenter {
     fn run(&mut self, side: usize, pixels: &[u8], bytes: bool) -> Result<Bytes> {
         let count = pixels.len() / (side * side);
         guarded(|| {
-            let answer = self.launch(pixels, (count, side, bytes), count)?;
+            let windows = Windows { count, side, rows: side, cols: side };
+            let answer = self.launch(pixels, windows, (count, bytes))?;
             self.client.read_one(answer).map_err(|why| lost(&self.name, count, side, &said(&why)))
         })
     }
 
-    /// Sends the first `count` windows of `pixels` through the network, in a room of `shape`; where their answer will be.
-    fn launch(&mut self, pixels: &[u8], shape: (usize, usize, bool), count: usize) -> Result<Handle> {
-        let (capacity, side, bytes) = shape;
+    /// Sends the first `windows` of `pixels` through the network, in a room for `capacity`; where their answer, in `bytes`
+    /// or in f32, will be.
+    fn launch(
+        &mut self,
+        pixels: &[u8],
+        windows: Windows,
+        (capacity, bytes): (usize, bool),
+    ) -> Result<Handle> {
+        let Windows { count, side, .. } = windows;
+        let shape = (capacity, side, bytes);
         // Kernels count elements in 32 bits.
         if elements(&self.widths, capacity * side * side).any(|elements| u32::try_from(elements).is_err()) {
             return Err(lost(&self.name, capacity, side, "can't allocate so many activations"));
@@ -226,7 +236,7 @@ impl GpuSegmenter {
         self.client.write(&room.grey.handle, Bytes::from_bytes_vec(pixels[..count * side * side].to_vec()));
         self.convolve_grey(&room, count);
         for step in &self.steps {
-            self.convolve(&room, step, count);
+            self.convolve(&room, step, windows);
         }
         self.answer(&room, count);
         let used = (count * side * side).next_multiple_of(4) * if bytes { 1 } else { 4 };
@@ -272,55 +282,10 @@ impl GpuSegmenter {
         );
     }
 
-    fn convolve(&self, room: &Room, (step, [weights, bias]): &(Step, [Buffer; 2]), count: usize) {
-        let side = room.shape.1;
-        let (conv, side) = (step.conv, side >> step.level);
-        let tiles = |size| side.div_ceil(size) as u32;
-        let wide = tiles(self.matrices.map_or(TILE, |by| by.rows));
-        let high = tiles(self.matrices.map_or(TILE, |_| step.cut.rows));
-        let cubes = CubeCount::Static(wide, high, (count * (conv.outputs / conv.form.block)) as u32);
-        let [first, second] = step.sources.map(|source| room.activations[source].arg());
-        let out = room.activations[step.out].arg();
-        let (weights, bias) = (weights.arg(), bias.arg());
-        if let Some(by) = self.matrices {
-            let units = step.cut.units(by);
-            conv_matrices::launch(
-                &self.client,
-                cubes,
-                units,
-                first,
-                second,
-                weights,
-                bias,
-                out,
-                side,
-                conv.first.channels,
-                conv.second.map_or(0, |second| second.channels),
-                conv.outputs,
-                conv.form,
-                by,
-                step.cut,
-                self.kind,
-            );
-        } else {
-            let units = units(&conv.form);
-            conv_numbers::launch(
-                &self.client,
-                cubes,
-                units,
-                first,
-                second,
-                weights,
-                bias,
-                out,
-                side,
-                conv.first.channels,
-                conv.second.map_or(0, |second| second.channels),
-                conv.outputs,
-                conv.form,
-                self.kind,
-            );
-        }
+    fn convolve(&self, room: &Room, (step, [weights, bias]): &(Step, [Buffer; 2]), windows: Windows) {
+        let [first, second, out] = [step.sources[0], step.sources[1], step.out].map(|k| &room.activations[k]);
+        let buffers = [first, second, weights, bias, out];
+        step.conv.launch(&self.client, self.kind, windows.at(step.level), buffers);
     }
 }
 
@@ -356,7 +321,7 @@ impl Segmenter for GpuSegmenter {
     fn segment(&mut self, batch: &WindowBatch, probabilities: &mut [u8]) -> Result<()> {
         let meant = batch.meant_px();
         guarded(|| {
-            let answer = self.launch(&batch.pixels, (batch.capacity(), batch.side_px, true), batch.count)?;
+            let answer = self.launch(&batch.pixels, Windows::of(batch), (batch.capacity(), true))?;
             let answer = self.client.read_one(answer);
             let answer =
                 answer.map_err(|why| lost(&self.name, batch.capacity(), batch.side_px, &said(&why)))?;
@@ -386,8 +351,8 @@ impl Segmenter for GpuSegmenter {
                 }
             });
             for batch in batches {
-                let shape = (batch.capacity(), batch.side_px, true);
-                let answer = guarded(|| self.launch(&batch.pixels, shape, batch.count));
+                let room = (batch.capacity(), true);
+                let answer = guarded(|| self.launch(&batch.pixels, Windows::of(&batch), room));
                 let answer = answer.map(|answer| client.read_async(vec![answer]));
                 if launched.send((batch, answer)).is_err() {
                     return;

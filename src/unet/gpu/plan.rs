@@ -12,7 +12,6 @@ use super::pack::padded;
 /// A convolution after the first.
 pub struct Step {
     pub conv: Conv,
-    pub cut: Cut,
     /// Channels of its sources, without padding.
     pub channels: Vec<usize>,
     pub level: usize,
@@ -32,9 +31,9 @@ impl Step {
                 reading,
             };
             let outputs = padded(widths[out / 2]);
-            let (conv, cut) = Conv::new(source(&from[0]), from.get(1).map(source), outputs, matrices);
+            let conv = Conv::new(source(&from[0]), from.get(1).map(source), outputs, matrices);
             let sources = [from[0].0, from.last().map_or(0, |last| last.0)];
-            Self { conv, cut, channels, level: out / 2, sources, out }
+            Self { conv, channels, level: out / 2, sources, out }
         };
         let mut all = Vec::new();
         for level in 0..widths.len() {
@@ -54,29 +53,29 @@ impl Step {
 
 impl Conv {
     /// Cut for the outputs of a workgroup, and for shared memory.
-    pub fn new(
-        first: Source,
-        second: Option<Source>,
-        outputs: usize,
-        matrices: Option<Matrices>,
-    ) -> (Self, Cut) {
-        let (block, chunk, cut) = match matrices {
-            Some(by) => {
-                // Where few outputs share what is read, more rows do.
-                let cuts = [(TILE, 2, 2), (2 * TILE, 2, 1), (2 * TILE, 1, 1)];
-                let cuts = cuts.map(|(rows, parts, across)| Cut { rows, parts, across });
-                let of = |cut: &Cut| cut.parts * cut.across * by.cols;
-                let cut = cuts.into_iter().find(|cut| outputs.is_multiple_of(of(cut))).unwrap_or(cuts[2]);
-                (of(&cut), CHANNELS, cut)
-            }
-            None => {
-                let block = if outputs.is_multiple_of(32) { 32 } else { CHANNELS };
-                (block, 8, Cut { rows: TILE, parts: 1, across: 1 })
-            }
+    pub fn new(first: Source, second: Option<Source>, outputs: usize, by: Option<Matrices>) -> Self {
+        let matrices = by.map(|by| (by, Cut::new(by, outputs)));
+        let (block, chunk) = match matrices {
+            Some((by, cut)) => (cut.outputs(by), CHANNELS),
+            None => (if outputs.is_multiple_of(32) { 32 } else { CHANNELS }, 8),
         };
         let second_read = second.map(|second| second.reading);
         let form = Form { first: first.reading, second: second_read, chunk, block, elu: true };
-        (Self { first, second, outputs, form }, cut)
+        Self { first, second, outputs, form, matrices }
+    }
+}
+
+impl Cut {
+    /// Where few outputs share what is read, more rows do.
+    fn new(by: Matrices, outputs: usize) -> Self {
+        let cuts = [(TILE, 2, 2), (2 * TILE, 2, 1), (2 * TILE, 1, 1)];
+        let cuts = cuts.map(|(rows, parts, across)| Self { rows, parts, across });
+        cuts.into_iter().find(|cut| outputs.is_multiple_of(cut.outputs(by))).unwrap_or(cuts[2])
+    }
+
+    /// Of a workgroup.
+    fn outputs(self, by: Matrices) -> usize {
+        self.parts * self.across * by.cols
     }
 }
 
@@ -109,7 +108,10 @@ pub fn cooperative(client: &Client, kind: ElemType) -> Option<Matrices> {
     let largest = all.max_by_key(|matrix| matrix.m * matrix.n * matrix.k)?;
     let [rows, cols, depth, plane] = [largest.m, largest.n, largest.k, plane].map(|size| size as usize);
     let by = Matrices { rows, cols, depth, plane };
-    let any = Source { channels: CHANNELS, reading: Reading::Same };
-    let mut cuts = [1, 2, 4].into_iter().map(|parts| Conv::new(any, None, parts * cols, Some(by)));
-    cuts.all(|(conv, cut)| cut.shared_bytes(&conv.form, by) <= hardware.max_shared_memory_size).then_some(by)
+    let fits = |outputs| {
+        let any = Source { channels: CHANNELS, reading: Reading::Same };
+        let conv = Conv::new(any, None, outputs, Some(by));
+        Cut::new(by, outputs).shared_bytes(&conv.form, by) <= hardware.max_shared_memory_size
+    };
+    [cols, 2 * cols, 4 * cols].into_iter().all(fits).then_some(by)
 }

@@ -6,7 +6,7 @@ use super::norm::{BUSY, Shape, Split};
 use super::packing::Order;
 use super::weights::Slopes;
 use crate::unet::gpu::Buffer;
-use crate::unet::gpu::kernels::{CHANNELS, Conv, Cut, Form, Matrices, Reading, Source};
+use crate::unet::gpu::kernels::{CHANNELS, Conv, Form, Matrices, Reading, Source};
 use crate::unet::gpu::pack::padded;
 use crate::unet::layout::{Unit, units};
 
@@ -54,7 +54,6 @@ pub struct Inner {
 /// A convolution and its packed weights.
 pub struct Product {
     pub conv: Conv,
-    pub cut: Cut,
     pub order: Order,
     pub weights: Buffer,
 }
@@ -67,7 +66,7 @@ impl Product {
         matrices: Option<Matrices>,
         bytes: usize,
     ) -> Self {
-        let (conv, cut) = Conv::new(first, second, outputs, matrices);
+        let conv = Conv::new(first, second, outputs, matrices);
         let conv = Conv { form: Form { elu: false, ..conv.form }, ..conv };
         let (order, bytes) = match matrices {
             Some(by) => (Order::Matrices { depth: by.depth }, bytes),
@@ -75,7 +74,7 @@ impl Product {
         };
         let inputs = first.channels + second.map_or(0, |source| source.channels);
         let weights = Buffer::new(client, 9 * inputs * outputs / 4, 4 * bytes);
-        Self { conv, cut, order, weights }
+        Self { conv, order, weights }
     }
 }
 

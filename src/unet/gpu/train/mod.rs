@@ -24,7 +24,8 @@ use cubecl::server::ServerError;
 
 use self::layers::{Layer, Product, Reads, Room};
 use self::norm::Split;
-use super::kernels::{CHANNELS, Matrices, TILE, conv_matrices, conv_numbers, units};
+use super::kernels::{CHANNELS, Matrices};
+use super::launch::Windows;
 use super::pack::padded;
 use super::plan::{cooperative, storable};
 use super::{Buffer, said};
@@ -159,51 +160,9 @@ impl GpuReplica {
 
     /// A convolution's sums.
     fn convolve(&self, (count, side): (usize, usize), product: &Product, from: [&Buffer; 2], to: &Buffer) {
-        let Product { conv, cut, weights, .. } = product;
-        let tiles = |size| side.div_ceil(size) as u32;
-        let wide = tiles(self.matrices.map_or(TILE, |by| by.rows));
-        let high = tiles(self.matrices.map_or(TILE, |_| cut.rows));
-        let cubes = CubeCount::Static(wide, high, (count * (conv.outputs / conv.form.block)) as u32);
-        let [first, second] = from.map(Buffer::arg);
-        let (weights, bias, to) = (weights.arg(), self.zeros.arg(), to.arg());
-        let [of_first, of_second] = [conv.first.channels, conv.second.map_or(0, |second| second.channels)];
-        if let Some(by) = self.matrices {
-            conv_matrices::launch(
-                &self.client,
-                cubes,
-                cut.units(by),
-                first,
-                second,
-                weights,
-                bias,
-                to,
-                side,
-                of_first,
-                of_second,
-                conv.outputs,
-                conv.form,
-                by,
-                *cut,
-                self.kind,
-            );
-        } else {
-            conv_numbers::launch(
-                &self.client,
-                cubes,
-                units(&conv.form),
-                first,
-                second,
-                weights,
-                bias,
-                to,
-                side,
-                of_first,
-                of_second,
-                conv.outputs,
-                conv.form,
-                self.kind,
-            );
-        }
+        let windows = Windows { count, side, rows: side, cols: side };
+        let buffers = [from[0], from[1], &product.weights, &self.zeros, to];
+        product.conv.launch(&self.client, self.kind, windows, buffers);
     }
 
     /// What a unit after the first reads.

@@ -1,0 +1,87 @@
+//! A convolution's launch, of a scan or of a training step.
+
+use cubecl::ir::ElemType;
+use cubecl::prelude::{Client, CubeCount};
+
+use super::Buffer;
+use super::kernels::{Conv, TILE, conv_matrices, conv_numbers, units};
+use crate::detect::WindowBatch;
+
+/// Windows, or crops, of one level.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    pub count: usize,
+    /// Pixels from a row to the next, and rows from a window to the next.
+    pub side: usize,
+    /// What is computed of each, from its first row and column.
+    pub rows: usize,
+    pub cols: usize,
+}
+
+impl Windows {
+    /// Those that are meant of a batch.
+    pub fn of(batch: &WindowBatch) -> Self {
+        let WindowBatch { side_px, count, rows_px, cols_px, .. } = *batch;
+        Self { count, side: side_px, rows: rows_px, cols: cols_px }
+    }
+
+    /// As they are `level` levels deeper.
+    pub fn at(&self, level: usize) -> Self {
+        let Self { count, side, rows, cols } = *self;
+        Self { count, side: side >> level, rows: rows >> level, cols: cols >> level }
+    }
+}
+
+impl Conv {
+    /// Computes it of `windows` in `kind`, from its sources, the first twice where there is one only, its weights and bias.
+    pub fn launch(
+        &self,
+        client: &Client,
+        kind: ElemType,
+        windows: Windows,
+        [first, second, weights, bias, out]: [&Buffer; 5],
+    ) {
+        let Windows { count, side, rows, cols } = windows;
+        let tile = self.matrices.map_or((TILE, TILE), |(by, cut)| (cut.rows, by.rows));
+        let (high, wide) = (rows.div_ceil(tile.0) as u32, cols.div_ceil(tile.1) as u32);
+        let cubes = CubeCount::Static(wide, high, (count * (self.outputs / self.form.block)) as u32);
+        let second_channels = self.second.map_or(0, |second| second.channels);
+        if let Some((by, cut)) = self.matrices {
+            conv_matrices::launch(
+                client,
+                cubes,
+                cut.units(by),
+                first.arg(),
+                second.arg(),
+                weights.arg(),
+                bias.arg(),
+                out.arg(),
+                side,
+                self.first.channels,
+                second_channels,
+                self.outputs,
+                self.form,
+                by,
+                cut,
+                kind,
+            );
+        } else {
+            conv_numbers::launch(
+                client,
+                cubes,
+                units(&self.form),
+                first.arg(),
+                second.arg(),
+                weights.arg(),
+                bias.arg(),
+                out.arg(),
+                side,
+                self.first.channels,
+                second_channels,
+                self.outputs,
+                self.form,
+                kind,
+            );
+        }
+    }
+}
