@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
         let crops = CropBatch { side_px: SIDE_PX, pixels, mask };
         let regime = Regime { loss: Loss::Bce, local_statistics: false, precision, seed: 1 };
         let still = vec![0.0; count(statistics(&network.widths))];
-        let mut trainer = Trainer::new(&network, &[device.clone()], regime, still)?;
+        let mut trainer = Trainer::new(&network, std::slice::from_ref(&device), regime, still)?;
         let mut nadam = Optimiser::new(&load("unet1.0")?.train, values.len());
         let mut rates = Vec::new();
         for step in 0..=ROUNDS {

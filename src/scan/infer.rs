@@ -181,8 +181,9 @@ impl<'a> BandInference<'a> {
     /// # Errors
     /// If the device fails.
     pub fn wait(&mut self) -> Result<()> {
-        let answer = self.segmenter.queue().map_or(Ok(None), Queue::collect)?;
-        answer.into_iter().for_each(|batch| self.keep(batch));
+        if let Some(batch) = self.segmenter.queue().map_or(Ok(None), Queue::collect)? {
+            self.keep(batch);
+        }
         Ok(())
     }
 

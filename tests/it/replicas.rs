@@ -1,6 +1,8 @@
 //! Training steps: the same on every kind of device, and on one device or several.
 
 use anyhow::Result;
+use std::slice::from_ref;
+
 use marscan::config::{NetworkSettings, Precision, load};
 use marscan::dice::Dice;
 use marscan::train::optimiser::Optimiser;
@@ -185,7 +187,7 @@ fn the_step_on_a_gpu_in_half_precision_is_nearly_the_same() {
         let place = Place { step: 3, first_crop: 0 };
         let wanted = step(&network, &[reference()], &values, &batch);
         for precision in [Precision::F16, Precision::Bf16] {
-            let mut trainer = match in_precision(&network, &[gpu.clone()], false, precision) {
+            let mut trainer = match in_precision(&network, from_ref(&gpu), false, precision) {
                 Ok(trainer) => trainer,
                 Err(why) => {
                     println!("not run: {why}");
@@ -211,7 +213,7 @@ fn gpus_take_the_steps_of_one_and_each_step_afresh() {
     let Some(gpu) = software() else { return };
     let network = NetworkSettings { widths: vec![6, 10], dropout: 0.2 };
     let fresh = |devices: &[Chosen]| trainer(&network, devices, false);
-    let mut one = fresh(&[gpu.clone()]);
+    let mut one = fresh(from_ref(&gpu));
     let mut several = [fresh(&vec![gpu.clone(); 2]), fresh(&[gpu.clone(), choose("cpu").unwrap()])];
     let mut values = drawn(&network.widths);
     let mut nadam = Optimiser::new(&load("unet1.0").unwrap().train, values.len());
@@ -221,7 +223,7 @@ fn gpus_take_the_steps_of_one_and_each_step_afresh() {
         let batch = crops(4, if number < 2 { 16 } else { 32 }, 100 + number);
         let take = |trainer: &mut Trainer| trainer.step(&values, &batch, place, &Alone).unwrap();
         let wanted = take(&mut one).gradient.unwrap();
-        assert_eq!(wanted, take(&mut fresh(&[gpu.clone()])).gradient.unwrap(), "step {number}");
+        assert_eq!(wanted, take(&mut fresh(from_ref(&gpu))).gradient.unwrap(), "step {number}");
         let size = wanted.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         for trainer in &mut several {
             let off = farthest(&wanted, &take(trainer).gradient.unwrap()) / size;

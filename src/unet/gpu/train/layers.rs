@@ -112,7 +112,7 @@ impl Layer {
             });
             let weights = 9 * unit.inputs * unit.outputs;
             let values = Buffer::new(client, weights, 4);
-            let layer = Self { reads, level, at, channel0, values, inner, unit };
+            let layer = Self { unit, reads, level, at, channel0, values, inner };
             at += weights + 3 * layer.unit.outputs;
             channel0 += layer.outputs_padded();
             layer
