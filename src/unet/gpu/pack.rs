@@ -1,5 +1,7 @@
 //! Weights in the order in which the kernels read them, padded with zeros.
 
+use rayon::prelude::*;
+
 use super::kernels::{CHANNELS, Conv, Matrices};
 use crate::unet::weights::FoldedConv;
 
@@ -37,31 +39,30 @@ impl<'a> Taps<'a> {
 
     /// `[step of depth][tap][outputs / cols][cols][depth]`.
     pub fn matrices(&self, outputs: usize, by: Matrices) -> Vec<f32> {
-        let mut all = Vec::with_capacity(self.inputs.len() * 9 * outputs);
-        for step in (0..self.inputs.len()).step_by(by.depth) {
-            for tap in 0..9 {
-                for output in 0..outputs {
-                    all.extend((step..step + by.depth).map(|input| self.at(output, input, tap)));
+        let mut all = vec![0.0; self.inputs.len() * 9 * outputs];
+        all.par_chunks_exact_mut(9 * outputs * by.depth).enumerate().for_each(|(step, all)| {
+            for (k, depth) in all.chunks_exact_mut(by.depth).enumerate() {
+                for (input, to) in (step * by.depth..).zip(depth) {
+                    *to = self.at(k % outputs, input, k / outputs);
                 }
             }
-        }
+        });
         all
     }
 
     /// `[chunk][outputs / block][tap][chunk's channels][block]`.
     pub fn numbers(&self, conv: &Conv) -> Vec<f32> {
-        let mut all = Vec::with_capacity(self.inputs.len() * 9 * conv.outputs);
-        for chunk in (0..self.inputs.len()).step_by(conv.form.chunk) {
-            for block in (0..conv.outputs).step_by(conv.form.block) {
-                for tap in 0..9 {
-                    for input in chunk..chunk + conv.form.chunk {
-                        all.extend(
-                            (block..block + conv.form.block).map(|output| self.at(output, input, tap)),
-                        );
-                    }
+        let (chunk, block) = (conv.form.chunk, conv.form.block);
+        let mut all = vec![0.0; self.inputs.len() * 9 * conv.outputs];
+        all.par_chunks_exact_mut(9 * chunk * block).enumerate().for_each(|(part, all)| {
+            let blocks = conv.outputs / block;
+            let (input0, output0) = (part / blocks * chunk, part % blocks * block);
+            for (k, outputs) in all.chunks_exact_mut(block).enumerate() {
+                for (output, to) in (output0..).zip(outputs) {
+                    *to = self.at(output, input0 + k % chunk, k / chunk);
                 }
             }
-        }
+        });
         all
     }
 
