@@ -7,7 +7,6 @@
 // A kernel's `_type` is read where it is compiled, not where it runs.
 #![allow(clippy::used_underscore_binding)]
 
-use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::ir::FloatKind;
 use cubecl::prelude::*;
 
@@ -16,7 +15,7 @@ pub const CHANNELS: usize = 16;
 /// Rows that a workgroup answers for, and columns where it multiplies numbers.
 pub const TILE: usize = 16;
 /// Rows that a plane of units keeps the sums of.
-const PLANE_ROWS: usize = 4;
+pub const PLANE_ROWS: usize = 4;
 /// Rows, and outputs, that a unit keeps the sums of.
 const UNIT_ROWS: usize = 8;
 const UNIT_OUTPUTS: usize = 8;
@@ -73,7 +72,7 @@ pub struct Form {
 
 impl Form {
     /// Fours from a pixel in shared memory to the next: two more than it has, so that neighbours lie in different banks.
-    fn stride(&self) -> usize {
+    pub fn stride(&self) -> usize {
         (self.chunk + 8) / 4
     }
 }
@@ -100,7 +99,7 @@ pub struct Cut {
 
 impl Cut {
     /// Planes of a workgroup.
-    fn planes(&self) -> usize {
+    pub fn planes(&self) -> usize {
         self.rows / PLANE_ROWS * self.across
     }
 
@@ -129,7 +128,7 @@ pub fn elu(x: Four<f32>) -> Four<f32> {
 
 /// A convolution's answer from its sum.
 #[cube]
-fn finished<E: Numeric>(sum: Four<f32>, #[comptime] rises: bool, #[comptime] kind: ElemType) -> Four<E> {
+pub fn finished<E: Numeric>(sum: Four<f32>, #[comptime] rises: bool, #[comptime] kind: ElemType) -> Four<E> {
     let mut x = sum;
     if comptime!(rises) {
         x = elu(sum);
@@ -203,6 +202,31 @@ pub fn there<E: Numeric>(
     value
 }
 
+/// Four channels, counted over both sources, at a pixel of the convolution; zeros outside.
+#[cube]
+pub fn of_both<E: Numeric>(
+    first: &[Four<E>],
+    second: &[Four<E>],
+    window: usize,
+    row: usize,
+    col: usize,
+    four: usize,
+    side: usize,
+    of_first: usize,
+    of_second: usize,
+    #[comptime] read: (Reading, Option<Reading>),
+) -> Four<E> {
+    let mut value = Four::<E>::new(E::from_int(0));
+    if four < of_first / 4 {
+        let at = place(window, row, col, side, of_first / 4, read.0);
+        value = there::<E>(first, at, four, side, of_first / 4, read.0);
+    } else if let Some(read) = comptime!(read.1) {
+        let at = place(window, row, col, side, of_second / 4, read);
+        value = there::<E>(second, at, four - of_first / 4, side, of_second / 4, read);
+    }
+    value
+}
+
 /// Puts a chunk of the sources' channels into shared memory, for the workgroup's pixels and those around them, a pixel
 /// every `stride`.
 #[cube]
@@ -220,264 +244,17 @@ fn stage<E: Numeric>(
 ) {
     let (fours, wide) = comptime!((form.chunk / 4, TILE + 2));
     let (row0, col0) = (CUBE_POS_Y as usize * TILE, CUBE_POS_X as usize * TILE);
-    let before = of_first / form.chunk;
     for k in range_stepped(UNIT_POS as usize, comptime!(wide * wide * fours), CUBE_DIM as usize) {
         let (at, four) = (k / fours, k % fours);
         // Before the window's first row or column: a huge number, which is outside as well.
         let (row, col) = (row0 + at / wide - 1, col0 + at % wide - 1);
-        let mut value = Four::<f32>::new(0.0);
-        if chunk < before {
-            let (every, four) = (of_first / 4, chunk * fours + four);
-            let at = place(window, row, col, side, every, form.first);
-            value = Four::<f32>::cast_from(there::<E>(first, at, four, side, every, form.first));
-        } else if let Some(read) = comptime!(form.second) {
-            let (every, four) = (of_second / 4, (chunk - before) * fours + four);
-            let at = place(window, row, col, side, every, read);
-            value = Four::<f32>::cast_from(there::<E>(second, at, four, side, every, read));
-        }
-        tile[at * stride + four] = value;
+        let (of_all, read) = (chunk * fours + four, comptime!((form.first, form.second)));
+        let value = of_both::<E>(first, second, window, row, col, of_all, side, of_first, of_second, read);
+        tile[at * stride + four] = Four::<f32>::cast_from(value);
     }
 }
 
-/// A 3x3 convolution with bias, and with ELU if that is asked for, its products of `E` by cooperative matrices, its sums
-/// in f32. `weights` is `[step of depth][tap][outputs / cols][cols][depth]`.
-#[cube(launch)]
-pub fn conv_matrices<E: Float>(
-    first: &[Four<E>],
-    second: &[Four<E>],
-    weights: &[Four<E>],
-    bias: &[Four<f32>],
-    out: &mut [Four<E>],
-    side: usize,
-    of_first: usize,
-    of_second: usize,
-    outputs: usize,
-    #[comptime] form: Form,
-    #[comptime] by: Matrices,
-    #[comptime] cut: Cut,
-    #[define(E)] kind: ElemType,
-) {
-    let (m, n, parts) = comptime!((by.rows, by.cols, cut.parts));
-    // Cooperative matrices are loaded from multiples of 16 bytes: so is all that follows.
-    let tile = comptime!((cut.rows + 2) * (m + 2) * form.stride());
-    let mut tile = Shared::<[Four<E>]>::new_aligned_slice(tile, 16usize);
-    let factors = comptime!(9 * form.chunk * form.block / 4);
-    let mut factors = Shared::<[Four<E>]>::new_aligned_slice(factors, 16usize);
-
-    let plane = UNIT_POS_Y as usize;
-    let down = comptime!(cut.rows / PLANE_ROWS);
-    let blocks = outputs / form.block;
-    let window = CUBE_POS_Z as usize / blocks;
-    let block = CUBE_POS_Z as usize % blocks;
-    // Of the plane, in the workgroup's.
-    let (row0, output0) = (plane % down * PLANE_ROWS, plane / down * parts * n);
-
-    let mut sums = Sequence::<Matrix<f32>>::new();
-    #[unroll]
-    for _ in 0..comptime!(PLANE_ROWS * parts) {
-        let zero =
-            Matrix::<f32>::from_value(MatrixIdent::Accumulator, m, n, by.depth, MatrixLayout::Undefined, 0.0);
-        sums.push(zero);
-    }
-    let at = Plane { window, side, block, row0, output0, outputs };
-    add_source::<E>(
-        first,
-        weights,
-        &mut tile,
-        &mut factors,
-        &mut sums,
-        &at,
-        of_first,
-        0usize,
-        form.first,
-        form,
-        by,
-        cut,
-    );
-    if let Some(read) = comptime!(form.second) {
-        add_source::<E>(
-            second,
-            weights,
-            &mut tile,
-            &mut factors,
-            &mut sums,
-            &at,
-            of_second,
-            of_first,
-            read,
-            form,
-            by,
-            cut,
-        );
-    }
-    // Through shared memory, each plane its own, to where a unit knows which values it holds.
-    let fours = comptime!(n / 4);
-    let mut scratch = Shared::<[Four<f32>]>::new_slice(comptime!(cut.planes() * m * fours));
-    let mine = plane * comptime!(m * fours);
-    #[unroll]
-    for row in 0..PLANE_ROWS {
-        #[unroll]
-        for part in 0..parts {
-            sync_plane();
-            let (end, sum) = (scratch.len(), &sums[comptime!(row * parts + part)]);
-            cmma::store(&mut scratch[mine..end], sum, comptime!(n as u32), MatrixLayout::RowMajor);
-            sync_plane();
-            let at_row = CUBE_POS_Y as usize * cut.rows + row0 + row;
-            for k in range_stepped(UNIT_POS_X as usize, comptime!(m * fours), comptime!(by.plane)) {
-                let at_col = CUBE_POS_X as usize * m + k / fours;
-                let four = (block * form.block + output0 + part * n) / 4 + k % fours;
-                if at_row < side && at_col < side {
-                    let at = ((window * side + at_row) * side + at_col) * (outputs / 4) + four;
-                    out[at] = finished::<E>(scratch[mine + k] + bias[four], form.elu, kind);
-                }
-            }
-        }
-    }
-}
-
-/// What a plane of units answers for.
-#[derive(CubeType)]
-struct Plane {
-    window: usize,
-    /// Of the window, px.
-    side: usize,
-    /// Of outputs.
-    block: usize,
-    /// In the workgroup.
-    row0: usize,
-    /// In the block.
-    output0: usize,
-    /// Of the convolution.
-    outputs: usize,
-}
-
-/// Adds the products of a source of so many `channels`, before which the weights count `before`.
-#[cube]
-fn add_source<E: Float>(
-    source: &[Four<E>],
-    weights: &[Four<E>],
-    tile: &mut [Four<E>],
-    factors: &mut [Four<E>],
-    sums: &mut Sequence<Matrix<f32>>,
-    at: &Plane,
-    channels: usize,
-    before: usize,
-    #[comptime] read: Reading,
-    #[comptime] form: Form,
-    #[comptime] by: Matrices,
-    #[comptime] cut: Cut,
-) {
-    let units = comptime!(cut.planes() * by.plane);
-    let (wide, fours) = comptime!((by.rows + 2, form.chunk / 4));
-    let steps = comptime!(form.chunk / by.depth);
-    // Fours of the tile, of the weights, and of these those of a tap: of the block, and of all.
-    let pixels = comptime!((cut.rows + 2) * wide * fours);
-    let taps = comptime!(9 * form.chunk * form.block / 4);
-    let mine = comptime!(form.block * by.depth / 4);
-    let all = at.outputs * comptime!(by.depth / 4);
-    // A unit's share of the tile is the same pixels for all channels.
-    let mut places = Array::<usize>::new(comptime!(pixels.div_ceil(units)));
-    #[unroll]
-    for k in 0..comptime!(pixels.div_ceil(units)) {
-        let pixel = (UNIT_POS as usize + k * units) / fours;
-        // Before the window's first row or column: a huge number, which is outside as well.
-        let row = CUBE_POS_Y as usize * cut.rows + pixel / wide - 1;
-        let col = CUBE_POS_X as usize * by.rows + pixel % wide - 1;
-        places[k] = place(at.window, row, col, at.side, channels / 4, read);
-    }
-    let mut some_pixels = Array::<Four<E>>::new(comptime!(pixels.div_ceil(units)));
-    let mut some_taps = Array::<Four<E>>::new(comptime!(taps.div_ceil(units)));
-    for chunk in 0..channels / form.chunk {
-        // All that is read is on its way before any of it is waited for.
-        #[unroll]
-        for k in 0..comptime!(pixels.div_ceil(units)) {
-            let unit = UNIT_POS as usize + k * units;
-            if comptime!((k + 1) * units <= pixels) || unit < pixels {
-                some_pixels[k] =
-                    there::<E>(source, places[k], chunk * fours + unit % fours, at.side, channels / 4, read);
-            }
-        }
-        #[unroll]
-        for k in 0..comptime!(taps.div_ceil(units)) {
-            let unit = UNIT_POS as usize + k * units;
-            if comptime!((k + 1) * units <= taps) || unit < taps {
-                let tap = before / by.depth * 9 + chunk * comptime!(9 * steps) + unit / mine;
-                some_taps[k] = weights[tap * all + at.block * mine + unit % mine];
-            }
-        }
-        sync_cube();
-        #[unroll]
-        for k in 0..comptime!(pixels.div_ceil(units)) {
-            let unit = UNIT_POS as usize + k * units;
-            if comptime!((k + 1) * units <= pixels) || unit < pixels {
-                tile[unit / fours * comptime!(form.stride()) + unit % fours] = some_pixels[k];
-            }
-        }
-        #[unroll]
-        for k in 0..comptime!(taps.div_ceil(units)) {
-            let unit = UNIT_POS as usize + k * units;
-            if comptime!((k + 1) * units <= taps) || unit < taps {
-                factors[unit] = some_taps[k];
-            }
-        }
-        sync_cube();
-        for step in 0..steps {
-            for shift in 0..3usize {
-                multiply::<E>(tile, factors, sums, at, step, shift, form, by, cut.parts);
-            }
-        }
-    }
-}
-
-/// Adds the products of one step of depth and one column of taps: a row that is loaded serves the three that it touches.
-#[cube]
-fn multiply<E: Float>(
-    tile: &mut [Four<E>],
-    factors: &mut [Four<E>],
-    sums: &mut Sequence<Matrix<f32>>,
-    at: &Plane,
-    step: usize,
-    shift: usize,
-    #[comptime] form: Form,
-    #[comptime] by: Matrices,
-    #[comptime] parts: usize,
-) {
-    let (m, n, k) = comptime!((by.rows, by.cols, by.depth));
-    let mut pixels = Sequence::<Matrix<Four<E>>>::new();
-    #[unroll]
-    for row in 0..comptime!(PLANE_ROWS + 2) {
-        let first = ((at.row0 + row) * comptime!(m + 2) + shift) * comptime!(form.stride());
-        let from = &tile[first + step * comptime!(k / 4)..tile.len()];
-        let every = comptime!(form.stride() as u32 * 4);
-        pixels.push(Matrix::<Four<E>>::from_slice(
-            MatrixIdent::A,
-            m,
-            n,
-            k,
-            MatrixLayout::RowMajor,
-            from,
-            every,
-        ));
-    }
-    #[unroll]
-    for tap in 0..3usize {
-        #[unroll]
-        for part in 0..parts {
-            let of = (step * 9 + tap * 3 + shift) * comptime!(form.block / n) + at.output0 / n + part;
-            let from = &factors[of * comptime!(n * k / 4)..factors.len()];
-            let every = comptime!(k as u32);
-            let weight =
-                Matrix::<Four<E>>::from_slice(MatrixIdent::B, m, n, k, MatrixLayout::ColMajor, from, every);
-            #[unroll]
-            for row in 0..PLANE_ROWS {
-                let sum = &sums[comptime!(row * parts + part)];
-                cmma::execute(&pixels[comptime!(row + tap)], &weight, sum, sum);
-            }
-        }
-    }
-}
-
-/// As [`conv_matrices`], number by number in f32. `weights` is
+/// As [`super::matrices::conv_matrices`], number by number in f32. `weights` is
 /// `[chunk][outputs / block][tap][chunk's channels][block]`.
 #[cube(launch)]
 pub fn conv_numbers<E: Numeric>(

@@ -4,7 +4,8 @@ use cubecl::ir::ElemType;
 use cubecl::prelude::{Client, CubeCount};
 
 use super::Buffer;
-use super::kernels::{Conv, TILE, conv_matrices, conv_numbers, units};
+use super::kernels::{Conv, TILE, conv_numbers, units};
+use super::matrices::conv_matrices;
 use crate::detect::WindowBatch;
 
 /// Windows, or crops, of one level.

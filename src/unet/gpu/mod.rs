@@ -5,6 +5,7 @@
 
 mod kernels;
 mod launch;
+mod matrices;
 mod pack;
 mod plan;
 mod train;

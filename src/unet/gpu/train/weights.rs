@@ -6,7 +6,7 @@ use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;
 
 use super::norm::{BUSY, UNITS, added};
-use crate::unet::gpu::kernels::{CHANNELS, Four, Matrices, Reading, Source, place, there};
+use crate::unet::gpu::kernels::{CHANNELS, Four, Matrices, Reading, Source, of_both, place, there};
 
 /// Columns of a tile of pixels.
 const COLS: usize = 16;
@@ -149,17 +149,8 @@ fn input_of<E: Numeric>(
     let (image, row0, col0) = corner(tile, of.side);
     // Before the first row or column: a huge number, which is outside as well.
     let (row, col) = (row0 + k / fours / wide - 1, col0 + k / fours % wide - 1);
-    let mut value = Four::<E>::new(E::from_int(0));
-    if of.input < of.of_first {
-        let (every, four) = (of.of_first / 4, of.input / 4 + k % fours);
-        let at = place(image, row, col, of.side, every, form.first);
-        value = there::<E>(first, at, four, of.side, every, form.first);
-    } else if let Some(read) = comptime!(form.second) {
-        let (every, four) = (of.of_second / 4, (of.input - of.of_first) / 4 + k % fours);
-        let at = place(image, row, col, of.side, every, read);
-        value = there::<E>(second, at, four, of.side, every, read);
-    }
-    value
+    let (four, read) = (of.input / 4 + k % fours, comptime!((form.first, form.second)));
+    of_both::<E>(first, second, image, row, col, four, of.side, of.of_first, of.of_second, read)
 }
 
 /// The same of the slopes of the block's outputs, at a pixel of a tile.
