@@ -2,7 +2,7 @@
 # Whole pipelines, from a TIFF to its catalogue, beside those a user would write in Python: same weights file, same scene (strips,
 # slanted borders without data), 2 threads, in turn, three rounds.
 #
-#   bench/peers.sh PEERS PYTHON OUT        ROWS=8192 ROUNDS=3 SYSTEMS="torch:f32 … marscan:f32"
+#   bench/peers.sh PEERS PYTHON OUT        ROWS=8192 ROUNDS=3 SYSTEMS="torch:f32 … marscan:bf16"
 #
 # PEERS is the folder of the Python pipelines, PYTHON an interpreter with what its README names, OUT gets raw.csv and README.md.
 # Build marscan first. A row of the table is a word of SYSTEMS; every command is timed from its start to its end.
@@ -10,7 +10,8 @@
 # The weights are random ones, which take half of the ground for impact at 0.5. All count impacts of 4 px or more at 0.95, which leaves
 # the time to the network and still enough impacts to see that all do the same work: the table has their counts.
 set -euo pipefail
-read -ra systems <<< "${SYSTEMS:-torch:f32 torch:bf16 openvino:f32 openvino:bf16 ncnn:f32 ort:f32 marscan:f32}"
+amx=$(grep -qw amx_bf16 /proc/cpuinfo && echo marscan:bf16 || true)
+read -ra systems <<< "${SYSTEMS:-torch:f32 torch:bf16 openvino:f32 openvino:bf16 ncnn:f32 ort:f32 marscan:f32 $amx}"
 peers=$(realpath "$1") python=$(realpath -s "$2") rows=${ROWS:-8192} rounds=${ROUNDS:-3}
 mkdir -p "$3"; out=$(realpath "$3"); cd "$(dirname "$0")/.."
 marscan=$PWD/target/release/marscan table=$PWD/bench/peers_table.py

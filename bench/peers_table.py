@@ -1,4 +1,4 @@
-"""The table of bench/peers.sh: medians over the rounds, their range, and ratios. and GFLOP/s.
+"""The table of bench/peers.sh: medians over the rounds, their range, ratios and GFLOP/s.
 
     peers_table.py RAW.CSV ROWS VALID_MPX PEAK_GFLOPS MFLOP_UNET1 MFLOP_UNET3"""
 import csv, datetime, statistics, sys
@@ -11,7 +11,8 @@ runs = {}
 for row in rows:
     runs.setdefault((row["system"], row["precision"]), {}).setdefault(row["network"], []).append(row)
 valid, peak, flop = float(sys.argv[3]), float(sys.argv[4]), dict(zip(networks, map(float, sys.argv[5:])))
-ours = next(key for key in runs if key[0].startswith("marscan") and key[1] == "f32")
+ours = [key for key in runs if key[0].startswith("marscan")]
+precisions = " and ".join(key[1] for key in ours)
 
 
 def rates(key, network):
@@ -22,22 +23,23 @@ print(f"""# Whole pipelines beside Python's
 
 `ROWS={sys.argv[2]} ROUNDS={rounds} bench/peers.sh PEERS PYTHON OUT`, {datetime.date.today()}: one striped scene of {sys.argv[2]} x {COLS} px
 ({megapixels:.1f} Mpx) with slanted borders, one file of random weights a network, 2 threads, on {cpu}. In turn, {rounds} rounds; seconds of the
-whole command, from its start to the catalogue. Mpx/s: median (lowest to highest). The ratio is marscan's f32 median over that of the row.
+whole command, from its start to the catalogue. Mpx/s: median (lowest to highest). The ratios are marscan's medians in {precisions} over that of the row.
 GFLOP/s: what the network's convolutions take as they are defined for the {valid} valid Mpx, {' and '.join(f'{name} {value} MFLOP a pixel' for name, value in flop.items())},
 and of PyTorch's f32 matrix product here in the same run, {peak} GFLOP/s; Winograd's products are fewer than the definition's.
 """)
-heads = [f"{network}, Mpx/s | marscan f32 is | GFLOP/s | MiB | impacts" for network in networks]
+heads = [f"{network}, Mpx/s | marscan {precisions} is | GFLOP/s | MiB | impacts" for network in networks]
 print(f"| system | {' | '.join(heads)} |")
 print("|---" * (1 + 5 * len(networks)) + "|")
 for key in runs:
     cells = []
     for network in networks:
-        mine, theirs = (statistics.median(rates(k, network)) for k in (ours, key))
+        theirs = statistics.median(rates(key, network))
+        ratios = ", ".join(f"{statistics.median(rates(mine, network)) / theirs:.2f}" for mine in ours)
         low, high = min(rates(key, network)), max(rates(key, network))
         memory = max(int(row["peak_mib"]) for row in runs[key][network])
         rate = 1e3 * theirs / megapixels * valid * flop[network]
         impacts = ", ".join(sorted({row["impacts"] for row in runs[key][network]}, key=int))
-        cells += [f"{theirs:.3f} ({low:.3f} to {high:.3f})", f"{mine / theirs:.2f} x", f"{rate:.0f}, {rate / peak:.0%}", str(memory), impacts]
+        cells += [f"{theirs:.3f} ({low:.3f} to {high:.3f})", f"{ratios} x", f"{rate:.0f}, {rate / peak:.0%}", str(memory), impacts]
     print(f"| {key[0]} {key[1]} | {' | '.join(cells)} |")
 print("""
 Impacts differ in bf16, and between marscan and all others: near the scene's edges, which these pad with zeros, and, of `unet3`, near the

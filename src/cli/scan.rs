@@ -11,7 +11,7 @@ use super::Done;
 use super::devices::DeviceFlags;
 use super::progress::Progress;
 use super::settings::Flags;
-use crate::config::{SCREEN_WEIGHTS, ScreenSettings, SegmenterKind, Settings, shipped_weights};
+use crate::config::{Precision, SCREEN_WEIGHTS, ScreenSettings, SegmenterKind, Settings, shipped_weights};
 use crate::detect::Segmenter;
 use crate::detect::threshold::GreyThreshold;
 use crate::fault::WrongUsage;
@@ -98,13 +98,13 @@ pub fn run(args: &Args) -> Result<Done> {
     if let Some(threads) = args.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().context("--threads")?;
     }
-    let screen = screen(args, &mut settings)?;
     let choose = || match &args.devices {
         Some(list) => hold_all(choose_all(list)?, list == "auto", args.device.share_gpu),
         None => Ok(vec![args.device.choose()?]),
     };
     let began = Instant::now();
     let (mut segmenter, weights_id) = segmenter(&settings, args.weights.as_deref(), choose)?;
+    let screen = screen(args, &mut settings, segmenter.streaming().is_some())?;
     let mut ready_s = Some(began.elapsed().as_secs_f64());
     let job = ScanJob {
         scenes: SceneList::read(&args.scenes)?,
@@ -182,8 +182,9 @@ fn which(args: &Args) -> Result<(Vec<usize>, usize)> {
     Ok((wanted.skip(rank).step_by(ranks).collect(), shards))
 }
 
-/// The first look of these flags and settings, which then name its weights.
-fn screen(args: &Args, settings: &mut Settings) -> Result<Option<Screen>> {
+/// The first look of these flags and settings, which then name its weights: on the CPU, in the scan's precision where
+/// that is the CPU's too.
+fn screen(args: &Args, settings: &mut Settings, all_on_cpu: bool) -> Result<Option<Screen>> {
     let of_file = settings.scan.screen.take();
     if !args.screen && of_file.is_none() {
         return Ok(None);
@@ -193,7 +194,8 @@ fn screen(args: &Args, settings: &mut Settings) -> Result<Option<Screen>> {
     let file = args.screen_weights.as_deref().map(read_weights).transpose()?;
     let bytes = file.as_deref().unwrap_or(SCREEN_WEIGHTS);
     screen.weights = blake3::hash(bytes).to_hex().to_string();
-    let network = unet::on_cpu(&screen.widths, bytes).context("the screening network")?;
+    let precision = if all_on_cpu { settings.scan.precision } else { Precision::F32 };
+    let network = unet::on_cpu(&screen.widths, bytes, precision).context("the screening network")?;
     let screen = settings.scan.screen.insert(screen);
     let network = Screen::new(Box::new(network), screen);
     settings.check()?;

@@ -20,7 +20,7 @@ pub struct Flags {
     /// Windows given to a device at once
     #[arg(long)]
     batch: Option<usize>,
-    /// What a GPU computes in: f32, f16 or bf16; the CPU in f32 only
+    /// What the network is computed in: f32, f16 or bf16; a CPU has f32 and, with AMX, bf16
     #[arg(long)]
     precision: Option<Precision>,
     /// Rows read, inferred and measured in one piece

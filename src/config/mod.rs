@@ -70,7 +70,7 @@ pub struct ScanSettings {
     pub window_px: u32,
     /// Windows given to the device at once.
     pub batch: usize,
-    /// What a GPU computes in; the CPU in f32 only.
+    /// What the network is computed in; a CPU has f32 and, with AMX, bf16.
     #[serde(default)]
     pub precision: Precision,
     /// Rows read, inferred and measured in one piece, at most; rounded up to whole windows' cores.

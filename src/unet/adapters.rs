@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::{env, fmt};
 
-use super::direct::instructions;
+use super::direct::{DirectSegmenter, instructions};
 use crate::job::{DriverGpu, GpuList, address, driver_gpus, gpu_list};
 
 /// Something the network can run on.
@@ -171,7 +171,11 @@ fn listed() -> Vec<Listed> {
         choice: "cpu".into(),
         name: format!("{} threads", rayon::current_num_threads()),
         pci_address: None,
-        driver: instructions().into(),
+        driver: format!(
+            "{}{}",
+            instructions(),
+            if DirectSegmenter::offers_bf16() { ", AMX for bf16" } else { "" }
+        ),
         kind: Kind::Cpu,
         given: None,
         auto: false,

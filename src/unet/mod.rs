@@ -56,9 +56,17 @@ pub fn predictor(weights: &Weights, chosen: &Chosen) -> Result<Predictor> {
 /// The network of `weights` (a safetensors file's bytes) on the CPU.
 ///
 /// # Errors
-/// [`WrongUsage`] if the weights do not fit the network.
-pub fn on_cpu(widths: &[usize], weights: &[u8]) -> Result<DirectSegmenter> {
-    Ok(DirectSegmenter::new(&parse(widths, weights)?))
+/// [`WrongUsage`] if the weights do not fit the network, or the CPU cannot compute in `precision`.
+pub fn on_cpu(widths: &[usize], weights: &[u8], precision: Precision) -> Result<DirectSegmenter> {
+    let weights = parse(widths, weights)?;
+    let network = match precision {
+        Precision::F32 => Ok(DirectSegmenter::new(&weights)),
+        Precision::Bf16 => DirectSegmenter::in_bf16(&weights).ok_or(
+            "this processor has no matrix unit for it (AMX), or the system keeps it back; f32 is what is fast here",
+        ),
+        Precision::F16 => Err("the CPU scans in f32 or bf16"),
+    };
+    Ok(network.map_err(|why| WrongUsage(format!("scan.precision = {precision}: {why}")))?)
 }
 
 fn parse(widths: &[usize], weights: &[u8]) -> Result<Weights> {
@@ -78,19 +86,15 @@ pub fn segmenter(
     precision: Precision,
     choose: impl FnOnce() -> Result<Vec<Chosen>>,
 ) -> Result<Box<dyn Segmenter>> {
-    let weights = parse(&network.widths, weights)?;
     let chosen = choose()?;
     if chosen.iter().any(|device| device.is_cpu) {
-        let wrong = |message| Err(WrongUsage(message).into());
-        return match (chosen.len(), precision) {
-            (1, Precision::F32) => Ok(Box::new(DirectSegmenter::new(&weights))),
-            (1, _) => {
-                wrong(format!("scan.precision = {precision}: the CPU scans in f32 only, where it is as fast"))
-            }
-            _ => wrong("several devices must be GPUs: the CPU shares a scene among its --threads".into()),
-        };
+        if chosen.len() > 1 {
+            let message = "several devices must be GPUs: the CPU shares a scene among its --threads";
+            return Err(WrongUsage(message.into()).into());
+        }
+        return Ok(Box::new(on_cpu(&network.widths, weights, precision)?));
     }
-    let weights = Arc::new(weights);
+    let weights = Arc::new(parse(&network.widths, weights)?);
     let each = chosen.into_iter().map(|chosen| -> Make {
         let weights = Arc::clone(&weights);
         Box::new(move || {

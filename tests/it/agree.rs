@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use marscan::records::Impact;
+use marscan::unet::DirectSegmenter;
 
 use crate::files::{bytes, fail, succeed, tiff};
 
@@ -147,10 +148,23 @@ fn the_network_too_gives_the_same_bytes_over_shards_threads_and_bands() {
         succeed(&["merge", out]);
         bytes(Path::new(out).join("catalogue.csv"))
     };
-    let wanted = scan("whole", &["--window", "100"]);
-    assert!(String::from_utf8_lossy(&wanted).lines().count() > 3, "nothing was found");
-    assert!(scan("3", &["--window", "100", "--shards", "3", "--threads", "1"]) == wanted);
-    assert!(scan("7", &["--window", "100", "--shards", "7", "--band-rows", "1"]) == wanted);
+    let everywhere_the_same = |precision: &str| {
+        let scan = |name: &str, flags: &[&str]| {
+            let precision = ["--window", "100", "--precision", precision];
+            scan(&format!("{}-{name}", precision[3]), &[&precision, flags].concat())
+        };
+        let wanted = scan("whole", &[]);
+        assert!(String::from_utf8_lossy(&wanted).lines().count() > 3, "nothing was found in {precision}");
+        assert!(scan("3", &["--shards", "3", "--threads", "1"]) == wanted, "{precision}");
+        assert!(scan("7", &["--shards", "7", "--band-rows", "1"]) == wanted, "{precision}");
+        wanted
+    };
+    let wanted = everywhere_the_same("f32");
+    if DirectSegmenter::offers_bf16() {
+        assert!(everywhere_the_same("bf16") != wanted);
+    } else {
+        println!("bf16 not run: no AMX here");
+    }
     // Other windows round otherwise, by 1e-5: the same impacts, a pixel on the edge more or less.
     let wanted = read(&wanted);
     for window in ["64", "176"] {

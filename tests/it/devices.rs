@@ -133,12 +133,18 @@ fn cooperative_matrices_give_the_probabilities_of_the_cpu() {
 }
 
 #[test]
-fn half_precision_on_a_cpu_and_replicas_in_a_scan_are_refused_by_name() {
+fn half_precision_that_a_cpu_has_not_and_replicas_in_a_scan_are_refused_by_name() {
     let (_folder, list, out) = scene();
     let args = ["scan", "--scenes", &list, "--out", &out, "--device", "cpu", "--precision", "f16"];
     let (code, message) = fail(&args);
     assert_eq!(code, 2);
     assert!(message.contains("scan.precision = f16: the CPU"), "{message}");
+    if !DirectSegmenter::offers_bf16() {
+        let args = ["scan", "--scenes", &list, "--out", &out, "--device", "cpu", "--precision", "bf16"];
+        let (code, message) = fail(&args);
+        assert_eq!(code, 2);
+        assert!(message.contains("scan.precision = bf16: this processor has no"), "{message}");
+    }
     let args = ["scan", "--scenes", &list, "--out", &out, "--devices", "cpu:3"];
     let (code, message) = fail(&args);
     assert_eq!(code, 2);

@@ -7,17 +7,19 @@
 mod conv;
 mod kernel;
 mod layer;
+mod matrices;
 mod step;
 mod stream;
 mod tiles;
 
 use anyhow::{Result, ensure};
 
-use self::kernel::BLOCK;
+use self::conv::blocked;
 pub use self::kernel::instructions;
 use self::layer::Layer;
+use self::matrices::{Available, MatrixConv, Registers};
 pub use self::step::{DirectReplica, Dropout};
-use self::stream::{Head, Picture, Span, Stream, Wanted};
+use self::stream::{Convolution, Flow, Head, Picture, Span, Stream, Wanted};
 use super::weights::{FoldedConv, Weights};
 use crate::detect::{BandPixels, Segmenter, Streaming, Take, WindowBatch};
 use crate::fault::Stopped;
@@ -26,25 +28,28 @@ use crate::tile::{halo_px, multiple_px};
 /// The network on the processor.
 pub struct DirectSegmenter {
     widths: Vec<usize>,
-    stream: Stream,
+    stream: Box<dyn Flow>,
+    instructions: &'static str,
 }
 
 impl DirectSegmenter {
-    /// Folds and packs `weights`.
+    /// Folds and packs `weights`, for f32.
     pub fn new(weights: &Weights) -> Self {
-        let widths = weights.widths().to_vec();
-        let first_decoder = 2 * widths.len();
-        let pack = |(k, conv): (usize, &FoldedConv)| {
-            let inputs = conv.channels[0];
-            // A decoder begins with the level below, doubled, then takes what the encoder handed over.
-            let begins = k >= first_decoder && k % 2 == 0;
-            Layer::new(conv, if begins { inputs - conv.channels[1] } else { 0 })
-        };
-        let layers = weights.folded().iter().enumerate().map(pack).collect();
-        let (weight, bias) = weights.head();
-        let mut weight = weight.to_vec();
-        weight.resize(weight.len().next_multiple_of(BLOCK), 0.0);
-        Self { stream: Stream::new(&widths, layers, Head { weight, bias }), widths }
+        let stream = stream(weights, |_, conv, doubled| Layer::new(conv, doubled));
+        Self { widths: weights.widths().to_vec(), stream, instructions: instructions() }
+    }
+
+    /// The same in bf16, with sums in f32, on the processor's matrix unit, if it has one.
+    pub fn in_bf16(weights: &Weights) -> Option<Self> {
+        let unit = Available::ask()?;
+        let pack = |k, conv: &_, doubled| MatrixConv::<Registers>::new(conv, doubled, k == 0, unit);
+        let stream = stream(weights, pack);
+        Some(Self { widths: weights.widths().to_vec(), stream, instructions: "AMX bf16" })
+    }
+
+    /// Whether [`Self::in_bf16`] is to be had here.
+    pub fn offers_bf16() -> bool {
+        Available::ask().is_some()
     }
 
     /// Probabilities, `[count, side, side]` in 0..=1, of network input of the same shape; beyond a picture's edge
@@ -70,6 +75,24 @@ impl DirectSegmenter {
         }
         Ok(all)
     }
+}
+
+/// The network of layers that `pack` makes of a convolution, its number, and how many of its inputs come first and
+/// from the level below.
+fn stream<L: Convolution + 'static>(
+    weights: &Weights,
+    pack: impl Fn(usize, &FoldedConv, usize) -> L,
+) -> Box<dyn Flow> {
+    let widths = weights.widths();
+    let first_decoder = 2 * widths.len();
+    let layer = |(k, conv): (usize, &FoldedConv)| {
+        // A decoder begins with the level below, doubled, then takes what the encoder handed over.
+        let begins = k >= first_decoder && k % 2 == 0;
+        pack(k, conv, if begins { conv.channels[0] - conv.channels[1] } else { 0 })
+    };
+    let layers = weights.folded().iter().enumerate().map(layer).collect();
+    let (weight, bias) = weights.head();
+    Box::new(Stream::new(widths, layers, Head { weight: blocked(weight), bias }))
 }
 
 /// A row of a picture of `cols` columns.
@@ -133,7 +156,7 @@ impl Segmenter for DirectSegmenter {
     }
 
     fn device(&self) -> String {
-        format!("cpu {}", instructions())
+        format!("cpu {}", self.instructions)
     }
 
     fn streaming(&self) -> Option<&dyn Streaming> {

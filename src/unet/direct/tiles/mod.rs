@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use self::sums::{column, doubled_sums, every, load4, pixels, store, sums};
 use super::conv::blocked;
 use super::kernel::{BLOCK, Lanes, elu, fastest};
-use super::stream::{Cut, Piece, Ring};
+use super::stream::{Cut, CutCols, Piece, Ring};
 use crate::unet::weights::FoldedConv;
 
 /// Side of the tile that is written.
@@ -106,16 +106,24 @@ impl TiledConv {
 
     /// How an answer of `blocks` is cut.
     pub fn cut(blocks: usize) -> Cut {
-        Cut { rows: SIDE as i64, step: SIDE as i64, steps: MOST_TILES, blocks: blocks.min(MOST_BLOCKS) }
+        let cols = CutCols::Even { step: SIDE as i64, most: MOST_TILES };
+        Cut { rows: SIDE as i64, cols, blocks: blocks.min(MOST_BLOCKS) }
     }
 
     /// Rows and columns are computed in groups of so many.
     pub const GROUP: i64 = SIDE as i64;
 
     /// Computes a piece, whose rows and columns begin a tile.
-    pub fn compute(&self, below: Option<&Ring>, same: &Ring, piece: Piece<'_>, room: &mut TileRoom) {
-        let tiles = piece.cols.clone().count().div_ceil(SIDE);
-        fastest(TiledPiece { conv: self, below, same, piece, tiles, room });
+    pub fn compute(
+        &self,
+        below: Option<&Ring<Lanes>>,
+        same: &Ring<Lanes>,
+        piece: Piece<'_, Lanes>,
+        room: &mut TileRoom,
+    ) {
+        let Some(line) = piece.lines.first() else { return };
+        let (col, tiles) = (line.col, line.pixels.len().div_ceil(SIDE));
+        fastest(TiledPiece { conv: self, below, same, piece, col, tiles, room });
     }
 }
 
@@ -135,9 +143,11 @@ fn at_places(filter: &[f32]) -> [f32; PLACES] {
 
 struct TiledPiece<'a, 'b> {
     conv: &'a TiledConv,
-    below: Option<&'a Ring>,
-    same: &'a Ring,
-    piece: Piece<'b>,
+    below: Option<&'a Ring<Lanes>>,
+    same: &'a Ring<Lanes>,
+    piece: Piece<'b, Lanes>,
+    /// The first column.
+    col: i64,
     tiles: usize,
     room: &'a mut TileRoom,
 }
@@ -164,7 +174,7 @@ impl TiledPiece<'_, '_> {
         self.read::<S, VECTORS>(simd);
         self.room.sums.resize(PLACES * self.tiles, [0.0; BLOCK]);
         let first = self.piece.block;
-        let last = self.piece.lines.iter().map(|line| line.1).max().unwrap_or(first);
+        let last = self.piece.lines.iter().map(|line| line.block).max().unwrap_or(first);
         for block in first..=last {
             self.multiply::<S, VECTORS>(simd, block);
             self.write::<S, VECTORS>(simd, block);
@@ -174,7 +184,7 @@ impl TiledPiece<'_, '_> {
     /// The sums of each tile that is read.
     #[inline(always)]
     fn read<S: Simd, const VECTORS: usize>(&mut self, simd: S) {
-        let (tiles, row, col) = (self.tiles, self.piece.row, self.piece.cols.start);
+        let (tiles, row, col) = (self.tiles, self.piece.row, self.col);
         let [doubled, same] = self.conv.blocks;
         let places = READ - 1;
         let of_doubled = places * places * tiles;
@@ -255,10 +265,8 @@ impl TiledPiece<'_, '_> {
         let (tiles, row) = (self.tiles, self.piece.row);
         let bias = S::as_simd_f32s(&self.conv.bias[block][..]).0;
         let mut lines: [Option<&mut [Lanes]>; SIDE] = [const { None }; SIDE];
-        for (at, of, line) in &mut self.piece.lines {
-            if *of == block {
-                lines[(*at - row) as usize] = Some(line);
-            }
+        for line in self.piece.lines.iter_mut().filter(|line| line.block == block) {
+            lines[(line.row - row) as usize] = Some(&mut *line.pixels);
         }
         for tile in 0..tiles {
             for vector in 0..VECTORS {
@@ -351,15 +359,15 @@ mod tests {
     const COLS: i64 = 62;
 
     /// Random pixels of `channels`, some around rows `rows` and columns 0..`cols`.
-    fn drawn(channels: usize, rows: i64, cols: i64) -> Ring {
+    fn drawn(channels: usize, rows: i64, cols: i64) -> Ring<Lanes> {
         let mut dice = Dice::new(4, &[]);
         let wanted = Wanted { rows: -3..rows + 3, spans: vec![-3..cols + 3; (rows + 6) as usize] };
         let blocks = channels.div_ceil(BLOCK);
-        let mut ring = Ring::new(&wanted, (rows + 6) as usize, blocks, 0);
-        let cut = Cut { rows: 1, step: 1, steps: i64::MAX, blocks: 1 };
-        for (_, block, line) in ring.pieces(-3..rows + 3, &wanted, cut).into_iter().flat_map(|p| p.lines) {
-            for pixel in line {
-                pixel[..BLOCK.min(channels - block * BLOCK)].fill_with(|| dice.unit() as f32 - 0.5);
+        let mut ring: Ring<Lanes> = Ring::new(&wanted, (rows + 6) as usize, blocks, 0);
+        let cut = Cut { rows: 1, cols: CutCols::Whole, blocks: 1 };
+        for line in ring.pieces(-3..rows + 3, &wanted, cut).into_iter().flat_map(|p| p.lines) {
+            for pixel in line.pixels {
+                pixel[..BLOCK.min(channels - line.block * BLOCK)].fill_with(|| dice.unit() as f32 - 0.5);
             }
         }
         ring
@@ -377,11 +385,11 @@ mod tests {
         let wanted = Wanted { rows: 2..6, spans: vec![2..COLS; 4] };
         let mut out = Ring::new(&wanted, 4, 2, 0);
         let tiled = TiledConv::new(&conv(42, 40), 37);
-        let cut = Cut { steps: i64::MAX, ..TiledConv::cut(2) };
+        let cut = Cut { cols: CutCols::Whole, ..TiledConv::cut(2) };
         let piece = out.pieces(2..6, &wanted, cut).swap_remove(0);
         let tiles = (COLS as usize - 2) / SIDE;
         let (below, room) = (Some(&below), &mut TileRoom::default());
-        with(TiledPiece { conv: &tiled, below, same: &same, piece, tiles, room });
+        with(TiledPiece { conv: &tiled, below, same: &same, piece, col: 2, tiles, room });
         let pixel = |k: i64| (2 + k / 60, 2 + k % 60);
         (0..4 * 60 * 40)
             .map(|k| (pixel(k / 40), (k % 40) as usize))
