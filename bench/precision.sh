@@ -4,7 +4,8 @@
 #   bench/precision.sh SCENES.csv TRUTH OUT PRECISION [FLAGS OF marscan scan...]
 #
 # Build marscan first. TRUTH is as for `marscan eval`. OUT gets precision.csv: of each precision the seconds, the candidates, the impacts
-# found and the false positives, F1, and how many candidates of a score of 0.6 or more the other one has not: none whose box meets theirs.
+# found and the false positives, F1, and how many candidates of a score of 0.6 or more of the other one it has not: none of its boxes meets
+# theirs.
 set -euo pipefail
 scenes=$(realpath "$1") truth=$(realpath "$2") other=$4; mkdir -p "$3"; out=$(realpath "$3"); shift 4
 marscan=$(realpath "$(dirname "$0")/../target/release/marscan")

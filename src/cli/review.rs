@@ -10,13 +10,14 @@ use super::Done;
 use super::devices::DeviceFlags;
 use super::progress::bar;
 use super::scan::segmenter;
-use crate::config::{SegmenterKind, shipped_weights};
+use crate::config::{Precision, SegmenterKind, shipped_weights};
 use crate::detect::Segmenter;
 use crate::fault::WrongUsage;
 use crate::plan::SceneList;
 use crate::repeat::Repeats;
 use crate::review::{self, Kind, MOST_CANDIDATES, ReviewOptions, Reviewed, Run};
 use crate::table::write_rows;
+use crate::unet;
 use crate::verdict::{Comparison, PAGE, Said, VERDICT_HEADER, Verdict, Verdicts};
 
 /// Write a page on which a human accepts or rejects each candidate of a merged run.
@@ -109,8 +110,17 @@ fn network(args: &Args, run: &Run) -> Result<Box<dyn Segmenter>> {
         );
         return Err(WrongUsage(message).into());
     }
-    let choose = || Ok(vec![args.device.choose()?]);
-    let (network, id) = segmenter(settings, args.weights.as_deref(), choose)?;
+    let device = args.device.choose()?;
+    let mut settings = settings.clone();
+    let precision = settings.scan.precision;
+    if !unet::computes(&device, precision)? {
+        say!(
+            "outlines are computed in f32: the run was in {precision}, which {} does not compute in",
+            device.name
+        );
+        settings.scan.precision = Precision::F32;
+    }
+    let (network, id) = segmenter(&settings, args.weights.as_deref(), || Ok(vec![device]))?;
     if id != run.weights_id() {
         let message = format!("--weights: their id is {id:.16}, the run's {:.16}", run.weights_id());
         return Err(WrongUsage(message).into());

@@ -53,6 +53,19 @@ pub fn predictor(weights: &Weights, chosen: &Chosen) -> Result<Predictor> {
     })
 }
 
+/// Whether a device can scan in `precision`.
+///
+/// # Errors
+/// If the device cannot be opened.
+pub fn computes(chosen: &Chosen, precision: Precision) -> Result<bool> {
+    match precision {
+        Precision::F32 => Ok(true),
+        _ if !chosen.is_cpu => gpu::computes(chosen, precision),
+        Precision::Bf16 => Ok(DirectSegmenter::offers_bf16()),
+        Precision::F16 => Ok(false),
+    }
+}
+
 /// The network of `weights` (a safetensors file's bytes) on the CPU.
 ///
 /// # Errors

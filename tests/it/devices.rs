@@ -7,7 +7,7 @@ use marscan::dice::Dice;
 use marscan::fault::DeviceLost;
 use marscan::unet::device::{Chosen, choose};
 use marscan::unet::layout::statistics;
-use marscan::unet::{DirectSegmenter, GpuSegmenter, Make, Weights, Workers, agrees};
+use marscan::unet::{DirectSegmenter, GpuSegmenter, Make, Weights, Workers, agrees, computes};
 
 use tempfile::TempDir;
 
@@ -149,6 +149,17 @@ fn half_precision_that_a_cpu_has_not_and_replicas_in_a_scan_are_refused_by_name(
     let (code, message) = fail(&args);
     assert_eq!(code, 2);
     assert!(message.contains("--threads"), "{message}");
+}
+
+#[test]
+fn what_a_cpu_computes_in_is_known_before_it_is_asked() {
+    let cpu = choose("cpu").unwrap();
+    for (precision, offered) in
+        [(Precision::F32, true), (Precision::F16, false), (Precision::Bf16, DirectSegmenter::offers_bf16())]
+    {
+        assert_eq!(computes(&cpu, precision).unwrap(), offered, "{precision}");
+    }
+    assert_eq!(DirectSegmenter::in_bf16(&weights(&[3, 5], false)).is_some(), DirectSegmenter::offers_bf16());
 }
 
 #[test]

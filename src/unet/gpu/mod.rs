@@ -17,7 +17,7 @@ use anyhow::Result;
 use burn::tensor::{DType, TensorData};
 use cubecl::bytes::Bytes;
 use cubecl::calculate_cube_count_elemwise;
-use cubecl::ir::{ElemType, FloatKind};
+use cubecl::ir::ElemType;
 use cubecl::prelude::{BufferArg, Client, CubeDim, TensorBinding};
 use cubecl::server::{Handle, ServerError};
 use cubecl::zspace::Tiling;
@@ -25,7 +25,7 @@ use cubecl::zspace::Tiling;
 use self::kernels::{Matrices, conv_grey, head};
 use self::launch::Windows;
 use self::pack::{Taps, padded, zero_padded};
-use self::plan::{Step, cooperative, storable};
+use self::plan::{Step, cooperative, kind, storable};
 pub use self::train::GpuReplica;
 use super::device::Chosen;
 use super::weights::Weights;
@@ -36,6 +36,14 @@ use crate::tile::{halo_px, multiple_px};
 
 /// Units of a workgroup whose units need not know each other.
 const UNITS: u32 = 256;
+
+/// Whether a GPU can compute in `precision`.
+///
+/// # Errors
+/// If it cannot be opened.
+pub fn computes(chosen: &Chosen, precision: Precision) -> Result<bool> {
+    guarded(|| Ok(storable(&chosen.client()?, kind(precision))))
+}
 
 /// The network on one GPU, ready to run.
 pub struct GpuSegmenter {
@@ -127,12 +135,12 @@ impl GpuSegmenter {
         precision: Precision,
         matrices: impl Fn(&Client, ElemType) -> Option<Matrices>,
     ) -> Result<Self> {
-        let (dtype, kind) = match precision {
-            Precision::F32 => (DType::F32, FloatKind::F32),
-            Precision::F16 => (DType::F16, FloatKind::F16),
-            Precision::Bf16 => (DType::BF16, FloatKind::BF16),
+        let dtype = match precision {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
         };
-        let kind = ElemType::Float(kind);
+        let kind = kind(precision);
         guarded(|| {
             let client = chosen.client()?;
             if !storable(&client, kind) {

@@ -8,6 +8,7 @@ use cubecl::prelude::Client;
 
 use super::kernels::{CHANNELS, Conv, Cut, Form, Matrices, Reading, Source, TILE};
 use super::pack::padded;
+use crate::config::Precision;
 
 /// A convolution after the first.
 pub struct Step {
@@ -83,6 +84,15 @@ impl fmt::Display for Matrices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}x{}x{}", self.rows, self.cols, self.depth)
     }
+}
+
+/// What activations are of.
+pub fn kind(precision: Precision) -> ElemType {
+    ElemType::Float(match precision {
+        Precision::F32 => FloatKind::F32,
+        Precision::F16 => FloatKind::F16,
+        Precision::Bf16 => FloatKind::BF16,
+    })
 }
 
 /// Whether the device keeps `kind` in memory and converts it.

@@ -58,16 +58,22 @@ impl<M: Multiply> MatrixConv<M> {
                 let output = output * BLOCK + lane;
                 (output < outputs).then(|| &conv.weight[(output * inputs + input) * 9..][..9])
             };
-            // A place's sum of weights, from a block's lane to an output's lane.
-            let factor = |first: usize, end: usize, met: &[usize]| {
-                factor(|lane, to| {
-                    let filter = (first + lane < end).then(|| weight(to, first + lane)).flatten();
-                    filter.map_or(0.0, |filter| met.iter().map(|&p| f64::from(filter[p])).sum())
-                })
+            // What rounding takes from a weight is given to its next place: pixels that lie together are much alike.
+            let of_block = |first: usize, end: usize, places: &[Vec<usize>]| -> Vec<Factor> {
+                let mut left = [[0.0; BLOCK]; BLOCK];
+                let mut place = |met: &Vec<usize>| {
+                    factor(|lane, to| {
+                        let filter = (first + lane < end).then(|| weight(to, first + lane)).flatten();
+                        let sum = |filter: &[f32]| -> f64 { met.iter().map(|&p| f64::from(filter[p])).sum() };
+                        let whole = filter.map_or(0.0, sum) + left[lane][to];
+                        left[lane][to] = whole - f64::from(value(bf16(whole as f32)));
+                        whole
+                    })
+                };
+                places.iter().map(&mut place).collect()
             };
             let of_source = |first: usize, end: usize, places: &[Vec<usize>]| -> Vec<Factor> {
-                let blocks = (first..end).step_by(BLOCK);
-                blocks.flat_map(|first| places.iter().map(move |met| factor(first, end, met))).collect()
+                (first..end).step_by(BLOCK).flat_map(|first| of_block(first, end, places)).collect()
             };
             let same = if of_picture {
                 vec![factor_of_picture(|place, to| weight(to, 0).map_or(0.0, |filter| filter[place]))]
@@ -115,11 +121,12 @@ fn met(scale: Scale) -> Vec<Vec<usize>> {
 }
 
 /// A factor of the weights from an input's lane to an output's.
-fn factor(weight: impl Fn(usize, usize) -> f64) -> Factor {
-    let of = |lane, output| bf16(weight(lane, output) as f32);
-    Factor(array::from_fn(|odd| {
-        array::from_fn(|pair| array::from_fn(|k| array::from_fn(|one| of(2 * pair + one, 2 * k + odd))))
-    }))
+fn factor(mut weight: impl FnMut(usize, usize) -> f64) -> Factor {
+    let mut all = Factor([[[[0; 2]; BLOCK / 2]; BLOCK / 2]; 2]);
+    for (lane, output) in (0..BLOCK).flat_map(|lane| (0..BLOCK).map(move |output| (lane, output))) {
+        all.0[output % 2][lane / 2][output / 2][lane % 2] = bf16(weight(lane, output) as f32);
+    }
+    all
 }
 
 /// As [`factor`], from a place of the picture, whose levels are 0 to 255, in two parts: a weight's bf16, and what is

@@ -18,7 +18,7 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context, Result, ensure};
 use cubecl::bytes::Bytes;
 use cubecl::calculate_cube_count_elemwise;
-use cubecl::ir::{ElemType, FloatKind};
+use cubecl::ir::ElemType;
 use cubecl::prelude::{Client, CubeCount, CubeDim};
 use cubecl::server::ServerError;
 
@@ -27,7 +27,7 @@ use self::norm::Split;
 use super::kernels::{CHANNELS, Matrices};
 use super::launch::Windows;
 use super::pack::padded;
-use super::plan::{cooperative, storable};
+use super::plan::{cooperative, kind, storable};
 use super::{Buffer, said};
 use crate::config::{NetworkSettings, Precision};
 use crate::fault::{DeviceLost, WrongUsage, guarded};
@@ -75,11 +75,7 @@ impl GpuReplica {
     /// # Errors
     /// [`WrongUsage`] if the device cannot compute in it; [`DeviceLost`] if it fails.
     pub fn new(network: &NetworkSettings, chosen: &Chosen, precision: Precision, seed: u64) -> Result<Self> {
-        let kind = ElemType::Float(match precision {
-            Precision::F32 => FloatKind::F32,
-            Precision::F16 => FloatKind::F16,
-            Precision::Bf16 => FloatKind::BF16,
-        });
+        let kind = kind(precision);
         guarded(|| {
             let client = chosen.client()?;
             if !storable(&client, kind) {
