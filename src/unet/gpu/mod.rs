@@ -154,16 +154,20 @@ impl GpuSegmenter {
                 (_, None) => format!("{} ({precision}, no cooperative matrices)", chosen.name),
             };
             let widths = weights.widths().to_vec();
-            let (convs, first) = (weights.folded(), padded(widths[0]));
+            let (mut convs, first) = (weights.folded(), padded(widths[0]));
+            let inner = convs.split_off(1);
             let put = |values| Buffer::of(&client, values);
             let grey = [put(Taps::new(&convs[0], &[1]).grey(first)), put(zero_padded(&convs[0].bias, first))];
-            let steps = Step::all(&widths, matrices).into_iter().zip(&convs[1..]).map(|(step, conv)| {
-                let taps = Taps::new(conv, &step.channels);
-                let factors = match matrices {
-                    Some(by) => Buffer::as_type(&client, taps.matrices(step.conv.outputs, by), dtype),
-                    None => put(taps.numbers(&step.conv)),
-                };
+            let steps = Step::all(&widths, matrices).into_iter().zip(inner).map(|(step, conv)| {
                 let bias = put(zero_padded(&conv.bias, step.conv.outputs));
+                let factors = match matrices {
+                    Some(by) => {
+                        let conv = conv.rounded(precision);
+                        let taps = Taps::new(&conv, &step.channels).matrices(step.conv.outputs, by);
+                        Buffer::as_type(&client, taps, dtype)
+                    }
+                    None => put(Taps::new(&conv, &step.channels).numbers(&step.conv)),
+                };
                 (step, [factors, bias])
             });
             let steps = steps.collect();

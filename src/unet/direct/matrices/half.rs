@@ -20,17 +20,6 @@ pub const PLACES: usize = 9;
 #[repr(C, align(64))]
 pub struct Bf16Lanes(pub [u32; BLOCK / 2]);
 
-/// To the nearest, to even ones of two as near.
-pub fn bf16(value: f32) -> u16 {
-    let bits = value.to_bits();
-    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
-}
-
-/// What a bf16 stands for.
-pub fn value(bf16: u16) -> f32 {
-    f32::from_bits(u32::from(bf16) << 16)
-}
-
 /// The channels of a word.
 #[inline(always)]
 fn both(word: u32) -> [f32; 2] {

@@ -13,10 +13,11 @@ mod unit;
 use std::array;
 use std::ops::Range;
 
+use burn::tensor::bf16;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use self::half::{Bf16Lanes, PLACES, bf16, value};
+use self::half::{Bf16Lanes, PLACES};
 #[cfg(test)]
 pub use self::unit::Plain;
 pub use self::unit::{Available, Registers};
@@ -66,7 +67,7 @@ impl<M: Multiply> MatrixConv<M> {
                         let filter = (first + lane < end).then(|| weight(to, first + lane)).flatten();
                         let sum = |filter: &[f32]| -> f64 { met.iter().map(|&p| f64::from(filter[p])).sum() };
                         let whole = filter.map_or(0.0, sum) + left[lane][to];
-                        left[lane][to] = whole - f64::from(value(bf16(whole as f32)));
+                        left[lane][to] = whole - f64::from(bf16::from_f64(whole));
                         whole
                     })
                 };
@@ -122,9 +123,9 @@ fn met(scale: Scale) -> Vec<Vec<usize>> {
 
 /// A factor of the weights from an input's lane to an output's.
 fn factor(mut weight: impl FnMut(usize, usize) -> f64) -> Factor {
-    let mut all = Factor([[[[0; 2]; BLOCK / 2]; BLOCK / 2]; 2]);
+    let mut all = Factor([[[[bf16::ZERO; 2]; BLOCK / 2]; BLOCK / 2]; 2]);
     for (lane, output) in (0..BLOCK).flat_map(|lane| (0..BLOCK).map(move |output| (lane, output))) {
-        all.0[output % 2][lane / 2][output / 2][lane % 2] = bf16(weight(lane, output) as f32);
+        all.0[output % 2][lane / 2][output / 2][lane % 2] = bf16::from_f64(weight(lane, output));
     }
     all
 }
@@ -136,7 +137,7 @@ fn factor_of_picture(weight: impl Fn(usize, usize) -> f32) -> Factor {
         let whole = f64::from(weight(lane % PLACES, to)) / 255.0;
         match lane / PLACES {
             0 => whole,
-            1 => whole - f64::from(value(bf16(whole as f32))),
+            1 => whole - f64::from(bf16::from_f64(whole)),
             _ => 0.0,
         }
     })
@@ -292,7 +293,7 @@ mod tests {
     const COLS: Range<i64> = 3..96;
 
     fn channel(pixel: &Bf16Lanes, channel: usize) -> f32 {
-        value((pixel.0[channel / 2] >> (16 * (channel % 2))) as u16)
+        bf16::from_bits((pixel.0[channel / 2] >> (16 * (channel % 2))) as u16).to_f32()
     }
 
     /// Random pixels of `channels`, some around rows `rows` and columns 0..`cols`.
@@ -308,7 +309,7 @@ mod tests {
             for k in 0..count * BLOCK.min(channels - line.block * BLOCK) {
                 let (pixel, lane) = (k % count, k / count);
                 line.pixels[pixel].0[lane / 2] |=
-                    u32::from(bf16(dice.unit() as f32 - 0.5)) << (16 * (lane % 2));
+                    u32::from(bf16::from_f64(dice.unit() - 0.5).to_bits()) << (16 * (lane % 2));
             }
         }
         ring

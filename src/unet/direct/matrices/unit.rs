@@ -8,9 +8,9 @@
 
 use std::marker::PhantomData;
 
+use burn::tensor::bf16;
+
 use super::half::Bf16Lanes;
-#[cfg(test)]
-use super::half::value;
 use crate::unet::direct::kernel::{BLOCK, Lanes};
 
 /// Pixels of an answer that are computed at once.
@@ -20,7 +20,7 @@ pub const STRIP: usize = 32;
 /// `[pair of inputs][output][2]`, which is how the unit reads the second factor.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub struct Factor(pub [[[[u16; 2]; BLOCK / 2]; BLOCK / 2]; 2]);
+pub struct Factor(pub [[[[bf16; 2]; BLOCK / 2]; BLOCK / 2]; 2]);
 
 /// The sums of a strip, in each pixel those of even outputs first.
 #[repr(C, align(64))]
@@ -287,9 +287,9 @@ impl Multiply for Plain {
                     let (half, output) = (output / (BLOCK / 2), output % (BLOCK / 2));
                     let mut products = [0.0; 2];
                     for (pair, word) in pixel.0.iter().enumerate() {
-                        let weights = factor.0[half][pair][output].map(value);
-                        products[0] += value(*word as u16) * weights[0];
-                        products[1] += value((*word >> 16) as u16) * weights[1];
+                        let weights = factor.0[half][pair][output].map(f32::from);
+                        products[0] += bf16::from_bits(*word as u16).to_f32() * weights[0];
+                        products[1] += bf16::from_bits((*word >> 16) as u16).to_f32() * weights[1];
                     }
                     *sum += products[0] + products[1];
                 }
