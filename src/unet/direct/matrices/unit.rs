@@ -282,14 +282,16 @@ impl Multiply for Plain {
     ) {
         sums.0 = [*bias; STRIP];
         for (step, factor) in first.iter().chain(then).enumerate() {
+            let weights = factor.0.map(|half| half.map(|pair| pair.map(|both| both.map(f32::from))));
             for (pixel, sums) in steps.read(step, strip).zip(&mut sums.0) {
+                let pairs = pixel.0.map(|word| [word as u16, (word >> 16) as u16]);
+                let pairs = pairs.map(|both| both.map(|bits| bf16::from_bits(bits).to_f32()));
                 for (output, sum) in sums.iter_mut().enumerate() {
                     let (half, output) = (output / (BLOCK / 2), output % (BLOCK / 2));
                     let mut products = [0.0; 2];
-                    for (pair, word) in pixel.0.iter().enumerate() {
-                        let weights = factor.0[half][pair][output].map(f32::from);
-                        products[0] += bf16::from_bits(*word as u16).to_f32() * weights[0];
-                        products[1] += bf16::from_bits((*word >> 16) as u16).to_f32() * weights[1];
+                    for (pair, of_pair) in pairs.iter().zip(&weights[half]) {
+                        products[0] += pair[0] * of_pair[output][0];
+                        products[1] += pair[1] * of_pair[output][1];
                     }
                     *sum += products[0] + products[1];
                 }
