@@ -36,21 +36,26 @@ impl FoldedConv {
     /// together are much alike, so that the sum of a filter is what matters most.
     #[must_use]
     pub fn rounded(mut self, precision: Precision) -> Self {
-        let nearest = |value: f32| match precision {
-            Precision::F32 => value,
-            Precision::F16 => f16::from_f32(value).to_f32(),
-            Precision::Bf16 => bf16::from_f32(value).to_f32(),
-        };
         for filter in self.weight.chunks_exact_mut(9) {
             let mut left = 0.0;
             for weight in filter {
-                let whole = *weight + left;
-                *weight = nearest(whole);
-                left = whole - *weight;
+                *weight = nearest(*weight, &mut left, precision);
             }
         }
         self
     }
+}
+
+/// The nearest in `precision` to a value and what was `left` of the one before; leaves what this takes.
+pub fn nearest(value: f32, left: &mut f32, precision: Precision) -> f32 {
+    let whole = value + *left;
+    let nearest = match precision {
+        Precision::F32 => whole,
+        Precision::F16 => f16::from_f32(whole).to_f32(),
+        Precision::Bf16 => bf16::from_f32(whole).to_f32(),
+    };
+    *left = whole - nearest;
+    nearest
 }
 
 impl Weights {

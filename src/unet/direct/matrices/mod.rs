@@ -25,7 +25,8 @@ use self::unit::{Factor, Multiply, STRIP, Steps, Sums};
 use super::conv::{Scale, blocked};
 use super::kernel::{BLOCK, Lanes, fastest};
 use super::stream::{Convolution, Cut, CutCols, Line, Piece, Ring};
-use crate::unet::weights::FoldedConv;
+use crate::config::Precision;
+use crate::unet::weights::{FoldedConv, nearest};
 
 /// A convolution in bf16, packed.
 pub struct MatrixConv<M: Multiply> {
@@ -65,10 +66,9 @@ impl<M: Multiply> MatrixConv<M> {
                 let mut place = |met: &Vec<usize>| {
                     factor(|lane, to| {
                         let filter = (first + lane < end).then(|| weight(to, first + lane)).flatten();
-                        let sum = |filter: &[f32]| -> f64 { met.iter().map(|&p| f64::from(filter[p])).sum() };
-                        let whole = filter.map_or(0.0, sum) + left[lane][to];
-                        left[lane][to] = whole - f64::from(bf16::from_f64(whole));
-                        whole
+                        let sum =
+                            |filter: &[f32]| met.iter().map(|&p| f64::from(filter[p])).sum::<f64>() as f32;
+                        nearest(filter.map_or(0.0, sum), &mut left[lane][to], Precision::Bf16)
                     })
                 };
                 places.iter().map(&mut place).collect()
@@ -121,11 +121,11 @@ fn met(scale: Scale) -> Vec<Vec<usize>> {
     places.map(|[rows, cols]| rows.flat_map(|r| cols.clone().map(move |c| 3 * r + c)).collect()).collect()
 }
 
-/// A factor of the weights from an input's lane to an output's.
-fn factor(mut weight: impl FnMut(usize, usize) -> f64) -> Factor {
+/// A factor of the weights from an input's lane to an output's, which are bf16 already.
+fn factor(mut weight: impl FnMut(usize, usize) -> f32) -> Factor {
     let mut all = Factor([[[[bf16::ZERO; 2]; BLOCK / 2]; BLOCK / 2]; 2]);
     for (lane, output) in (0..BLOCK).flat_map(|lane| (0..BLOCK).map(move |output| (lane, output))) {
-        all.0[output % 2][lane / 2][output / 2][lane % 2] = bf16::from_f64(weight(lane, output));
+        all.0[output % 2][lane / 2][output / 2][lane % 2] = bf16::from_f32(weight(lane, output));
     }
     all
 }
@@ -134,12 +134,9 @@ fn factor(mut weight: impl FnMut(usize, usize) -> f64) -> Factor {
 /// left of it.
 fn factor_of_picture(weight: impl Fn(usize, usize) -> f32) -> Factor {
     factor(|lane, to| {
-        let whole = f64::from(weight(lane % PLACES, to)) / 255.0;
-        match lane / PLACES {
-            0 => whole,
-            1 => whole - f64::from(bf16::from_f64(whole)),
-            _ => 0.0,
-        }
+        let mut left = 0.0;
+        let first = nearest(weight(lane % PLACES, to) / 255.0, &mut left, Precision::Bf16);
+        [first, left].get(lane / PLACES).copied().unwrap_or(0.0)
     })
 }
 

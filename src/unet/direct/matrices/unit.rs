@@ -6,10 +6,9 @@
 
 #![allow(unsafe_code)]
 
-use std::marker::PhantomData;
-
 use burn::tensor::bf16;
 
+pub use self::amx::{Available, Registers};
 use super::half::Bf16Lanes;
 use crate::unet::direct::kernel::{BLOCK, Lanes};
 
@@ -94,17 +93,6 @@ pub trait Multiply {
     );
 }
 
-/// Proof that the processor has the unit and the system lets this process use it.
-#[derive(Clone, Copy, Debug)]
-pub struct Available(());
-
-/// The unit's registers, all laid out as whole ones for this thread until they are given back; one at a time on a
-/// thread, or the first that goes takes them from the other.
-pub struct Registers {
-    /// They are the thread's.
-    stays: PhantomData<*const ()>,
-}
-
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx {
     use std::arch::asm;
@@ -112,7 +100,18 @@ mod amx {
     use std::marker::PhantomData;
     use std::sync::OnceLock;
 
-    use super::{Available, Factor, Lanes, Multiply, Registers, STRIP, Steps, Sums};
+    use super::{Factor, Lanes, Multiply, STRIP, Steps, Sums};
+
+    /// Proof that the processor has the unit and the system lets this process use it.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Available(());
+
+    /// The unit's registers, all laid out as whole ones for this thread until they are given back; one at a time on a
+    /// thread, or the first that goes takes them from the other.
+    pub struct Registers {
+        /// They are the thread's.
+        stays: PhantomData<*const ()>,
+    }
 
     impl Available {
         /// Asks the processor, and the system for the leave to use it, which holds for the whole process.
@@ -236,9 +235,15 @@ mod amx {
     }
 }
 
+/// Another kind of processor, or system: there is none, and nothing that claims to be one.
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-mod none {
-    use super::{Available, Factor, Lanes, Multiply, Registers, Steps, Sums};
+mod amx {
+    use super::{Factor, Lanes, Multiply, Steps, Sums};
+
+    #[derive(Clone, Copy, Debug)]
+    pub enum Available {}
+
+    pub enum Registers {}
 
     impl Available {
         /// There is none.
@@ -250,12 +255,12 @@ mod none {
     impl Multiply for Registers {
         type Leave = Available;
 
-        fn begin(_: Available) -> Self {
-            unreachable!("no matrix unit on this kind of processor")
+        fn begin(leave: Available) -> Self {
+            match leave {}
         }
 
         fn strip(&mut self, _: &Steps<'_>, _: usize, _: [&[Factor]; 2], _: &Lanes, _: &mut Sums) {
-            unreachable!("no matrix unit on this kind of processor")
+            match *self {}
         }
     }
 }
