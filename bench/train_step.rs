@@ -8,6 +8,7 @@ use std::time::Instant;
 use marscan::config::{Precision, load};
 use marscan::dice::Dice;
 use marscan::train::optimiser::Optimiser;
+use marscan::unet::descent::Parameters;
 use marscan::unet::device::choose;
 use marscan::unet::layout::{parameters, statistics};
 use marscan::unet::loss::Loss;
@@ -35,7 +36,7 @@ fn main() -> anyhow::Result<()> {
             shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
         };
         let mut dice = Dice::new(1, &[]);
-        let mut values: Vec<f32> =
+        let values =
             (0..count(parameters(&network.widths))).map(|_| (dice.unit() as f32 - 0.5) * 0.1).collect();
         let px = CROPS * SIDE_PX * SIDE_PX;
         let pixels = (0..px).map(|_| 1 + dice.below(255) as u8).collect();
@@ -43,15 +44,15 @@ fn main() -> anyhow::Result<()> {
         let crops = CropBatch { side_px: SIDE_PX, pixels, mask };
         let regime = Regime { loss: Loss::Bce, local_statistics: false, precision, seed: 1 };
         let still = vec![0.0; count(statistics(&network.widths))];
-        let mut trainer = Trainer::new(&network, std::slice::from_ref(&device), regime, still)?;
-        let mut nadam = Optimiser::new(&load("unet1.0")?.train, values.len());
+        let mut nadam = Optimiser::new(&load("unet1.0")?.train);
+        let parameters = Parameters::new(values, nadam.moments());
+        let mut trainer = Trainer::new(&network, std::slice::from_ref(&device), regime, parameters, still)?;
         let mut rates = Vec::new();
         for step in 0..=ROUNDS {
             let began = Instant::now();
-            let outcome = trainer.step(&values, &crops, Place { step, first_crop: 0 }, &Alone)?;
-            if let Some(gradient) = &outcome.gradient {
-                nadam.step(1e-4, &mut values, gradient);
-            }
+            let (descent, after) = nadam.next(1e-4);
+            let outcome = trainer.step(&descent, &crops, Place { step, first_crop: 0 }, &Alone)?;
+            nadam = after;
             let seconds = began.elapsed().as_secs_f64();
             // The first step makes the sheets.
             if step > 0 {

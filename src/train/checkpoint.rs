@@ -14,14 +14,15 @@ use crate::config::TrainSettings;
 use crate::fault::WrongUsage;
 use crate::table::write_whole;
 use crate::unet::LossScale;
+use crate::unet::descent::Parameters;
 
 /// All that the next step depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// The optimiser, with the count of steps taken.
     pub optimiser: Optimiser,
-    /// Parameters, flat.
-    pub values: Vec<f32>,
+    /// What moves.
+    pub parameters: Parameters,
     /// Batch norm's running statistics, flat.
     pub statistics: Vec<f32>,
     /// How far training has come.
@@ -93,7 +94,8 @@ impl Checkpoint {
         let (moves, momentum_product) = (self.optimiser.steps, self.optimiser.momentum_product);
         // TOML, because its numbers come back bit for bit, and infinity is one of them.
         let head = toml::to_string(&Progress { moves, momentum_product, ..self.progress.clone() })?;
-        let parts = [&self.values, &self.statistics, &self.optimiser.first, &self.optimiser.second];
+        let Parameters { values, first, second } = &self.parameters;
+        let parts = [values, &self.statistics, first, second];
         let bytes = parts.map(|p| p.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
         let mut views = Vec::new();
         for ((name, part), data) in PARTS.iter().zip(parts).zip(&bytes) {
@@ -138,13 +140,13 @@ impl Checkpoint {
             Ok(data.data().chunks_exact(4).map(float).collect())
         };
         let [values, statistics, first, second] = PARTS.map(part);
-        let (values, first, second) = (values?, first?, second?);
-        let mut optimiser = Optimiser::new(train, values.len());
-        let fits = first.len() == optimiser.first.len() && second.len() == optimiser.second.len();
+        let parameters = Parameters { values: values?, first: first?, second: second? };
+        let mut optimiser = Optimiser::new(train);
+        let (count, moments) = (parameters.values.len(), optimiser.moments());
+        let fits = parameters.first.len() == count && parameters.second.len() == count * (moments - 1);
         ensure!(fits, "its optimiser is of another size");
-        (optimiser.first, optimiser.second) = (first, second);
         (optimiser.steps, optimiser.momentum_product) = (progress.moves, progress.momentum_product);
-        Ok(Self { optimiser, values, statistics: statistics?, progress })
+        Ok(Self { optimiser, parameters, statistics: statistics?, progress })
     }
 }
 
@@ -156,17 +158,19 @@ mod tests {
     #[test]
     fn a_checkpoint_reads_back_bit_for_bit_and_only_for_its_own_run() {
         let train = load("unet3.0").unwrap().train;
-        let mut optimiser = Optimiser::new(&train, 3);
-        let mut values = vec![0.1f32, -2e-30, 7.0];
+        let mut optimiser = Optimiser::new(&train);
+        let mut parameters = Parameters::new(vec![0.1f32, -2e-30, 7.0], optimiser.moments());
         for step in 0..7 {
-            optimiser.step(0.01, &mut values, &[0.3, -0.1 * step as f32, 1e-9]);
+            let (descent, after) = optimiser.next(0.01);
+            descent.take(&mut parameters, &[0.3, -0.1 * step as f32, 1e-9], &[]);
+            optimiser = after;
         }
         let scale = LossScale::new(Precision::F16);
         let mut progress = Progress::new(&train, "abc".into(), scale);
         (progress.moves, progress.momentum_product) = (optimiser.steps, optimiser.momentum_product);
         (progress.loss_sum, progress.seconds) = (0.1 + 0.2, 1.0 / 3.0);
         progress.times.read_s = 1e-17 / 3.0;
-        let state = Checkpoint { optimiser, values, statistics: vec![1.0], progress };
+        let state = Checkpoint { optimiser, parameters, statistics: vec![1.0], progress };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint.safetensors");
         state.save(&path).unwrap();

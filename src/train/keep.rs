@@ -37,7 +37,8 @@ pub(super) fn keep_epoch(
 /// The weights with their provenance; no time of day and no speed in it, so that a run made again writes the
 /// same bytes.
 fn weights(job: &TrainJob, state: &Checkpoint, epoch: &Epoch, hard: &Provenance) -> Result<Weights> {
-    let mut weights = Weights::from_flat(&job.settings.network.widths, &state.values, &state.statistics);
+    let mut weights =
+        Weights::from_flat(&job.settings.network.widths, &state.parameters.values, &state.statistics);
     let pairs = [
         ("settings", toml::to_string(&job.settings)?),
         ("command", job.command.join(" ")),

@@ -15,7 +15,6 @@ pub mod mining;
 pub mod mistakes;
 pub mod optimiser;
 pub mod pairs;
-mod penalty;
 pub mod prepare;
 pub mod prepared;
 mod repeats;

@@ -9,7 +9,6 @@ use anyhow::{Result, anyhow};
 use super::checkpoint::Checkpoint;
 use super::keep::{keep_epoch, keep_state};
 use super::mistakes::Provenance;
-use super::penalty::Penalty;
 use super::schedule::learning_rate;
 use super::source::{CropSource, TrainData, open};
 use super::start::{begin, regime};
@@ -72,7 +71,6 @@ struct Course<'a> {
     /// Whether a rank was asked to stop.
     stopped: bool,
     trainer: Trainer,
-    penalty: Penalty,
     state: Checkpoint,
     history: History,
     memory: PeakMemory,
@@ -88,7 +86,8 @@ impl<'a> Course<'a> {
         let (network, train) = (&job.settings.network, &job.settings.train);
         let share = team.share(train.batch)?;
         let (state, history) = begin(job, team)?;
-        let mut trainer = Trainer::new(network, team.devices, regime(train), state.statistics.clone())?;
+        let (parameters, statistics) = (state.parameters.clone(), state.statistics.clone());
+        let mut trainer = Trainer::new(network, team.devices, regime(train), parameters, statistics)?;
         trainer.scale = state.progress.scale;
         let now = Instant::now();
         Ok(Self {
@@ -100,7 +99,6 @@ impl<'a> Course<'a> {
             ahead: None,
             stopped: false,
             trainer,
-            penalty: Penalty::new(&network.widths, train.l2),
             history,
             memory: PeakMemory::default(),
             began: now,
@@ -168,7 +166,7 @@ impl<'a> Course<'a> {
                 self.keep()?;
             }
         }
-        self.state.statistics.clone_from(&self.trainer.statistics);
+        self.settle()?;
         // They are each rank's own where each normalises by its own share.
         self.team.world.broadcast(&mut self.state.statistics);
         let began = Instant::now();
@@ -192,33 +190,32 @@ impl<'a> Course<'a> {
         };
         let read = Instant::now();
         let place = Place { step, first_crop: self.share.start as u64 };
+        let (descent, after) = self.state.optimiser.next(self.learning_rate(step));
         let more = step + 1 < self.job.total_steps();
         let outcome = std::thread::scope(|scope| {
             // The next one is drawn meanwhile.
             let ahead = more.then(|| scope.spawn(|| share(step + 1)));
-            let outcome = self.trainer.step(&self.state.values, &batch, place, &self.team);
+            let outcome = self.trainer.step(&descent, &batch, place, &self.team);
             let ahead = ahead.map(ScopedJoinHandle::join);
             self.ahead =
                 ahead.map(|batch| batch.unwrap_or_else(|_| Err(anyhow!("the drawing of crops failed"))));
             outcome
         })?;
-        let passed = Instant::now();
-        let rate = self.learning_rate(step);
         let progress = &mut self.state.progress;
-        if let Some(mut gradient) = outcome.gradient {
-            progress.penalty_sum += self.penalty.add(&self.state.values, &mut gradient);
-            self.state.optimiser.step(rate, &mut self.state.values, &gradient);
+        if outcome.moved {
+            self.state.optimiser = after;
         }
         (progress.steps, progress.scale) = (step + 1, self.trainer.scale);
         progress.loss_sum += f64::from(outcome.loss);
+        progress.penalty_sum += outcome.penalty;
         let (times, seconds) = (&mut progress.times, outcome.seconds);
         times.read_s += (read - began).as_secs_f64();
         times.forward_s += seconds.forward;
         times.communicate_s += seconds.communicate;
-        // What a step takes beside its three parts is most of all the gradient's way to the host.
-        let both = seconds.forward + seconds.communicate;
-        times.backward_s += (passed - read).as_secs_f64() - both;
-        times.step_s += passed.elapsed().as_secs_f64();
+        times.step_s += seconds.step;
+        // What a step takes beside its parts is most of all the gradient's way to the host.
+        let others = seconds.forward + seconds.communicate + seconds.step;
+        times.backward_s += read.elapsed().as_secs_f64() - others;
         self.memory.sample();
         Ok(())
     }
@@ -235,10 +232,17 @@ impl<'a> Course<'a> {
         self.state.progress.seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
     }
 
+    /// Takes over what the steps have changed.
+    fn settle(&mut self) -> Result<()> {
+        self.state.parameters.clone_from(self.trainer.parameters()?);
+        self.state.statistics.clone_from(&self.trainer.statistics);
+        Ok(())
+    }
+
     /// Writes the checkpoint.
     fn keep(&mut self) -> Result<()> {
         self.spend();
-        self.state.statistics.clone_from(&self.trainer.statistics);
+        self.settle()?;
         if self.team.writes() {
             keep_state(self.job, &self.state)?;
         }

@@ -9,6 +9,7 @@ use crate::config::{LossKind, TrainSettings};
 use crate::dice::Dice;
 use crate::fault::WrongUsage;
 use crate::table::write_whole;
+use crate::unet::descent::Parameters;
 use crate::unet::layout::{parameters, statistics};
 use crate::unet::loss::Loss;
 use crate::unet::{LossScale, Regime, Weights};
@@ -42,9 +43,10 @@ fn found(job: &TrainJob) -> Result<Checkpoint> {
             .to_flat(),
         None => random(&job.settings.network.widths, train.seed),
     };
-    let optimiser = Optimiser::new(train, values.len());
+    let optimiser = Optimiser::new(train);
+    let parameters = Parameters::new(values, optimiser.moments());
     let progress = Progress::new(train, run_id, LossScale::new(train.precision));
-    Ok(Checkpoint { optimiser, values, statistics, progress })
+    Ok(Checkpoint { optimiser, parameters, statistics, progress })
 }
 
 /// The settings' regime.

@@ -68,6 +68,10 @@ impl Sums for Team<'_> {
         self.world.sum_f64(values);
         Ok(())
     }
+
+    fn alone(&self) -> bool {
+        self.world.size() == 1
+    }
 }
 
 impl Beyond for Team<'_> {

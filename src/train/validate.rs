@@ -37,7 +37,8 @@ pub(super) fn validate(
     stop: &StopRequest,
 ) -> Result<Option<Checked>> {
     let (world, wanted) = (team.world, job.settings.train.validation_crops);
-    let weights = Weights::from_flat(&job.settings.network.widths, &state.values, &state.statistics);
+    let weights =
+        Weights::from_flat(&job.settings.network.widths, &state.parameters.values, &state.statistics);
     let mut networks = networks(team, &weights)?;
     let batches = wanted.div_ceil(BATCH);
     let mine: Vec<usize> = (world.rank()..batches).step_by(world.size()).collect();

@@ -14,8 +14,8 @@ use super::burn_network::{elu, float, on, same};
 use super::device::Chosen;
 use super::direct::Dropout;
 use super::layout::{BATCH_NORM_EPS, Unit, parameters, units, walk};
-use super::replica::{Place, Replica, Sums};
-use super::trainer::CropBatch;
+use super::loss::LossSums;
+use super::replica::{Place, Replica, Share, Sums};
 use crate::config::{NetworkSettings, Precision};
 use crate::fault::WrongUsage;
 use crate::fault::guarded;
@@ -162,13 +162,8 @@ impl BurnReplica {
 }
 
 impl Replica for BurnReplica {
-    fn forward(
-        &mut self,
-        values: &[f32],
-        crops: &CropBatch,
-        place: Place,
-        sums: &dyn Sums,
-    ) -> Result<Vec<f32>> {
+    fn forward(&mut self, values: &[f32], share: Share<'_>, sums: &dyn Sums) -> Result<LossSums> {
+        let Share { crops, place, loss, .. } = share;
         let (side, images, levels) = (crops.side_px, crops.count(), self.network.widths.len());
         self.parts.clear();
         let mut rest = values;
@@ -203,14 +198,21 @@ impl Replica for BurnReplica {
             let logits = conv2d(x, weight.clone(), Some(bias.clone()), same(0));
             let answer = floats(logits.clone().without_autodiff())?;
             self.head = Some(Head { weight, bias, logits });
-            Ok(answer)
+            Ok(loss.sums(&answer, crops))
         })
     }
 
-    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums, found: &Sender<Vec<f32>>) -> Result<()> {
+    fn backward(
+        &mut self,
+        Share { crops, loss, scale, .. }: Share<'_>,
+        total: LossSums,
+        sums: &dyn Sums,
+        found: &Sender<Vec<f32>>,
+    ) -> Result<()> {
         let Head { weight, bias, logits } = self.head.take().context("backward without forward")?;
         guarded(|| {
-            let slopes = on(&self.device, slopes.to_vec(), logits.dims());
+            let slopes = loss.slopes(&floats(logits.clone().without_autodiff())?, crops, total, scale);
+            let slopes = on(&self.device, slopes, logits.dims());
             let mut gradients = (logits * slopes.autodiff()).sum().backward();
             let lost = || anyhow!("a parameter has no gradient");
             let mut head = vec![

@@ -59,8 +59,8 @@ impl Loss {
         }
     }
 
-    /// The loss's slope over each logit of a share of the batch, given the whole batch's sums.
-    pub fn slopes(self, logits: &[f32], crops: &CropBatch, sums: LossSums) -> Vec<f32> {
+    /// `scale` times the loss's slope over each logit of a share of the batch, given the whole batch's sums.
+    pub fn slopes(self, logits: &[f32], crops: &CropBatch, sums: LossSums, scale: f64) -> Vec<f32> {
         let [pixels, _, predicted, truth_px, both] = sums;
         let either = predicted + truth_px - both + 1.0;
         let slope = |pixel: Option<(f64, bool)>| {
@@ -72,7 +72,7 @@ impl Loss {
                 let rise = if truth { 1.0 / either } else { -(both + 1.0) / (either * either) };
                 slope -= rise * p * (1.0 - p);
             }
-            slope as f32
+            (slope * scale) as f32
         };
         counted(logits, crops).flat_map_iter(|pixels| pixels.map(slope)).collect()
     }
@@ -140,7 +140,7 @@ mod tests {
         };
         let logits = vec![0.3, -1.2, 2.0, 4.0, -3.0, -0.7, 0.1, -5.0, 8.0];
         for loss in [Loss::Bce, Loss::BceJaccard, Loss::Focal { gamma: 2.0, alpha: 0.25 }] {
-            let slopes = loss.slopes(&logits, &crops, loss.sums(&logits, &crops));
+            let slopes = loss.slopes(&logits, &crops, loss.sums(&logits, &crops), 1.0);
             for k in 0..logits.len() {
                 let moved = |by: f32| {
                     let mut logits = logits.clone();

@@ -8,6 +8,7 @@ mod adapters;
 mod burn_network;
 mod burn_replica;
 mod check;
+pub mod descent;
 pub mod device;
 mod direct;
 mod gang;
@@ -32,7 +33,7 @@ pub use check::agrees;
 pub use device::{Chosen, Machine};
 pub use direct::DirectSegmenter;
 pub use gpu::{GpuSegmenter, KernelTime};
-pub use trainer::{CropBatch, LossScale, Regime, StepOutcome, StepSeconds, Trainer};
+pub use trainer::{CropBatch, LossScale, Regime, Slope, StepOutcome, StepSeconds, Trainer};
 pub use weights::Weights;
 pub use workers::{Make, Workers};
 

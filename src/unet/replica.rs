@@ -4,6 +4,8 @@ use std::sync::mpsc::Sender;
 
 use anyhow::Result;
 
+use super::descent::{Descent, Parameters};
+use super::loss::{Loss, LossSums};
 use super::trainer::CropBatch;
 use crate::ranks::joined;
 
@@ -16,9 +18,7 @@ pub trait Sums: Sync {
     fn add(&self, values: &mut [f64]) -> Result<()>;
 
     /// Whether there is one replica only: [`Self::add`] then need not be called.
-    fn alone(&self) -> bool {
-        false
-    }
+    fn alone(&self) -> bool;
 }
 
 /// Adds up over the processes of a step, of which this one is a part.
@@ -57,30 +57,82 @@ pub struct Place {
     pub first_crop: u64,
 }
 
+/// A replica's share of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Share<'a> {
+    /// What it is shown.
+    pub crops: &'a CropBatch,
+    /// Where that stands in the run.
+    pub place: Place,
+    /// What is made small.
+    pub loss: Loss,
+    /// What slopes are multiplied with on their way back.
+    pub scale: f64,
+}
+
 /// The network in training on one device: a step goes forth, then back.
 pub trait Replica: Send {
-    /// Logits, `[count, side, side]`, of a share of the batch at `values`, flat in the order of
-    /// [`super::layout::parameters`]. Batch norm takes its statistics over all that `sums` adds up.
+    /// The loss's sums over its share of the batch at `values`, flat in the order of [`super::layout::parameters`].
+    /// Batch norm takes its statistics over all that `sums` adds up.
     ///
     /// # Errors
     /// If the device is lost, or another replica failed.
-    fn forward(
-        &mut self,
-        values: &[f32],
-        crops: &CropBatch,
-        place: Place,
-        sums: &dyn Sums,
-    ) -> Result<Vec<f32>>;
+    fn forward(&mut self, values: &[f32], share: Share<'_>, sums: &dyn Sums) -> Result<LossSums>;
 
-    /// Sends this share's part of the loss's gradient to `found`, from the loss's slopes over the logits of the
-    /// last [`Self::forward`]: a unit's parameters as soon as they are known, from the last unit, with the head,
+    /// Sends this share's part of the loss's gradient, times the scale, to `found`, from the loss's sums over the whole
+    /// batch after [`Self::forward`]: a unit's parameters as soon as they are known, from the last unit, with the head,
     /// to the first. A convolution's bias has none: batch norm takes it away again.
     ///
     /// # Errors
     /// If the device is lost, or another replica failed.
-    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums, found: &Sender<Vec<f32>>) -> Result<()>;
+    fn backward(
+        &mut self,
+        share: Share<'_>,
+        total: LossSums,
+        sums: &dyn Sums,
+        found: &Sender<Vec<f32>>,
+    ) -> Result<()>;
 
     /// Mean and variance of each unit's batch norm over the last batch, in the order of
     /// [`super::layout::statistics`].
     fn seen(&self) -> &[f32];
+
+    /// Itself, if parameters can stay on its device from step to step.
+    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
+        None
+    }
+}
+
+/// A replica that is alone, and keeps the parameters and moves them itself.
+pub trait Keeper {
+    /// Takes parameters over.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    fn take(&mut self, parameters: &Parameters) -> Result<()>;
+
+    /// A step on the parameters that it keeps.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    fn step(&mut self, share: Share<'_>, descent: &Descent) -> Result<Kept>;
+
+    /// The parameters that it keeps, into as many.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    fn give(&mut self, parameters: &mut Parameters) -> Result<()>;
+}
+
+/// What a step of a [`Keeper`] found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Kept {
+    /// Of the loss.
+    pub sums: LossSums,
+    /// Whether the parameters moved: not where the gradient overflowed.
+    pub moved: bool,
+    /// Of the kernels, before they moved.
+    pub squares: f64,
+    /// Until the loss was known.
+    pub forward_s: f64,
 }

@@ -1,7 +1,9 @@
-//! A step of training on one device or several: parameters come and gradients leave as flat f32.
+//! A step of training on one device or several: gradients are flat f32, added up over the replicas.
 //!
-//! The parameters live outside, so that the optimiser is plain arithmetic, the same for every replica.
+//! Parameters move on the host, the same for every replica; on the device where there is one replica only and it can
+//! keep them.
 
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
@@ -10,12 +12,13 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::burn_replica::BurnReplica;
+use super::descent::{Descent, Parameters, kernels};
 use super::device::Chosen;
 use super::direct::DirectReplica;
 use super::gang::{Gang, Member};
 use super::gpu::GpuReplica;
 use super::loss::Loss;
-use super::replica::{Alone, Beyond, Place, Replica, Sums};
+use super::replica::{Alone, Beyond, Keeper, Kept, Place, Replica, Share, Sums};
 use crate::config::{NetworkSettings, Precision};
 use crate::fault::WrongUsage;
 
@@ -50,9 +53,9 @@ impl CropBatch {
     }
 }
 
-/// What a step found.
+/// What a batch gives.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StepOutcome {
+pub struct Slope {
     /// The loss of the whole batch.
     pub loss: f32,
     /// The loss's gradient, in the order of [`super::layout::parameters`]; none where it overflowed in half
@@ -62,15 +65,30 @@ pub struct StepOutcome {
     pub seconds: StepSeconds,
 }
 
+/// What a step found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// The loss of the whole batch.
+    pub loss: f32,
+    /// Of the parameters, before they moved.
+    pub penalty: f64,
+    /// Whether they moved: not where the gradient overflowed in half precision.
+    pub moved: bool,
+    /// Where the time went.
+    pub seconds: StepSeconds,
+}
+
 /// Where a step's time went, as the first replica saw it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepSeconds {
     /// Crops to logits and loss.
     pub forward: f64,
-    /// Loss to gradient.
+    /// Loss to gradient; to parameters that have moved, where the device keeps them.
     pub backward: f64,
     /// Waiting for other replicas and adding up with them.
     pub communicate: f64,
+    /// Moving the parameters on the host.
+    pub step: f64,
 }
 
 /// How the network is trained, whatever it is trained on.
@@ -107,17 +125,23 @@ impl LossScale {
 
     /// Takes the factor out of `gradient`; says whether that can be used.
     fn undo(&mut self, gradient: &mut [f32], precision: Precision) -> bool {
-        if gradient.par_iter().any(|v| !v.is_finite()) {
-            *self = Self { factor: (self.factor / 2.0).max(1.0), steps: 0 };
-            return false;
+        let usable = gradient.par_iter().all(|v| v.is_finite());
+        if usable && self.factor != 1.0 {
+            let by = (1.0 / self.factor) as f32;
+            gradient.par_iter_mut().for_each(|v| *v *= by);
         }
-        let by = (1.0 / self.factor) as f32;
-        gradient.par_iter_mut().for_each(|v| *v *= by);
+        self.see(usable, precision);
+        usable
+    }
+
+    /// Goes on after a gradient that was `usable` or overflowed.
+    fn see(&mut self, usable: bool, precision: Precision) {
         self.steps += 1;
-        if precision == Precision::F16 && self.steps == Self::GROW_AFTER_STEPS {
+        if !usable {
+            *self = Self { factor: (self.factor / 2.0).max(1.0), steps: 0 };
+        } else if precision == Precision::F16 && self.steps == Self::GROW_AFTER_STEPS {
             *self = Self { factor: (self.factor * 2.0).min(Self::MOST), steps: 0 };
         }
-        true
     }
 }
 
@@ -125,6 +149,11 @@ impl LossScale {
 pub struct Trainer {
     replicas: Vec<Box<dyn Replica>>,
     regime: Regime,
+    kernels: Vec<Range<usize>>,
+    parameters: Parameters,
+    /// Whether a device has the parameters, and whether those of the host are older.
+    placed: bool,
+    stale: bool,
     /// Running mean and variance of each unit's batch norm, flat, in the order of [`super::layout::statistics`].
     pub statistics: Vec<f32>,
     /// Of half precision.
@@ -132,7 +161,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A trainer with a replica on each of `devices` and given running statistics.
+    /// A trainer with a replica on each of `devices`, from given parameters and running statistics on.
     ///
     /// # Errors
     /// If a device cannot be used.
@@ -140,6 +169,7 @@ impl Trainer {
         network: &NetworkSettings,
         devices: &[Chosen],
         regime: Regime,
+        parameters: Parameters,
         statistics: Vec<f32>,
     ) -> Result<Self> {
         ensure!(!devices.is_empty(), "no device to train on");
@@ -158,26 +188,87 @@ impl Trainer {
             })
         };
         let replicas = devices.iter().map(replica).collect::<Result<_>>()?;
-        Ok(Self { replicas, regime, statistics, scale: LossScale::new(regime.precision) })
+        Ok(Self {
+            replicas,
+            regime,
+            kernels: kernels(&network.widths),
+            parameters,
+            placed: false,
+            stale: false,
+            statistics,
+            scale: LossScale::new(regime.precision),
+        })
     }
 
-    /// Loss and gradient at `values`, flat in the order of [`super::layout::parameters`], of a batch of which
-    /// this process holds `crops` and others, with which `beyond` adds up, the rest; updates the running
-    /// statistics.
+    /// The parameters as the last step has left them.
+    ///
+    /// # Errors
+    /// If the device that keeps them is lost.
+    pub fn parameters(&mut self) -> Result<&Parameters> {
+        if self.stale
+            && let Some(keeper) = self.replicas[0].keeper()
+        {
+            keeper.give(&mut self.parameters)?;
+            self.stale = false;
+        }
+        Ok(&self.parameters)
+    }
+
+    /// Takes a step down on a batch of which this process holds `crops` and others, with which `beyond` adds up, the rest.
+    ///
+    /// # Errors
+    /// As [`Self::slope`].
+    pub fn step(
+        &mut self,
+        descent: &Descent,
+        crops: &CropBatch,
+        place: Place,
+        beyond: &dyn Beyond,
+    ) -> Result<StepOutcome> {
+        if let [replica] = self.replicas.as_mut_slice()
+            && beyond.alone()
+            && let Some(keeper) = replica.keeper()
+        {
+            let share = Share { crops, place, loss: self.regime.loss, scale: self.scale.factor };
+            let at = (!self.placed).then_some(&self.parameters);
+            let (Kept { sums, moved, squares, .. }, seconds) = step_there(keeper, at, share, descent)?;
+            (self.placed, self.stale) = (true, true);
+            let loss = checked(self.regime.loss.value(sums))?;
+            self.see();
+            self.scale.see(moved, self.regime.precision);
+            let penalty = if moved { descent.l2 * squares } else { 0.0 };
+            return Ok(StepOutcome { loss, penalty, moved, seconds });
+        }
+        let values = std::mem::take(&mut self.parameters.values);
+        let slope = self.slope(&values, crops, place, beyond);
+        self.parameters.values = values;
+        let Slope { loss, gradient, mut seconds } = slope?;
+        let began = Instant::now();
+        let take = |gradient: &Vec<f32>| descent.take(&mut self.parameters, gradient, &self.kernels);
+        let penalty = gradient.as_ref().map_or(0.0, take);
+        seconds.step = began.elapsed().as_secs_f64();
+        Ok(StepOutcome { loss, penalty, moved: gradient.is_some(), seconds })
+    }
+
+    /// Loss and gradient at `values`, flat in the order of [`super::layout::parameters`], of a batch as of [`Self::step`];
+    /// updates the running statistics.
     ///
     /// # Errors
     /// If a device is lost, there are fewer crops than replicas, or the loss is not finite.
-    pub fn step(
+    pub fn slope(
         &mut self,
         values: &[f32],
         crops: &CropBatch,
         place: Place,
         beyond: &dyn Beyond,
-    ) -> Result<StepOutcome> {
+    ) -> Result<Slope> {
+        self.parameters()?;
+        self.placed = false;
         let (count, replicas) = (crops.count(), self.replicas.len());
         ensure!(count >= replicas, "a batch of {count} crops for {replicas} replicas: raise [train] batch");
         let gang = Gang::new(replicas, beyond);
         let (regime, scale) = (self.regime, self.scale.factor);
+        let loss = regime.loss;
         let (senders, pieces): (Vec<_>, Vec<_>) = (0..replicas).map(|_| channel()).unzip();
         let (shares, gradient, waited) = std::thread::scope(|scope| {
             let gradient = scope.spawn(|| beyond.add_gradient(values.len(), &mut added(pieces)));
@@ -188,8 +279,8 @@ impl Trainer {
                 let member = gang.member(k);
                 let place = Place { first_crop: place.first_crop + range.start as u64, ..place };
                 let run = move || {
-                    let mine = crops.part(range);
-                    share(replica.as_mut(), (regime, scale), values, &mine, place, (member, found))
+                    let share = Share { crops: &crops.part(range), place, loss, scale };
+                    go(replica.as_mut(), regime.local_statistics, values, share, (member, found))
                 };
                 if replicas == 1 {
                     shares.push(run());
@@ -202,26 +293,48 @@ impl Trainer {
             let began = Instant::now();
             (shares, gradient.join(), began.elapsed().as_secs_f64())
         });
-        let shares = shares.into_iter().collect::<Result<Vec<Share>>>()?;
+        let shares = shares.into_iter().collect::<Result<Vec<Done>>>()?;
         let mut first = shares.into_iter().next().ok_or_else(|| anyhow!("no device to train on"))?;
         let mut gradient = gradient.map_err(|_| anyhow!("the thread that adds gradients up failed"))?;
         first.seconds.communicate = gang.spent_s() + waited;
-        ensure!(
-            first.loss.is_finite(),
-            "the loss is {}: lower [train] learning_rate, or look for a broken crop",
-            first.loss
-        );
+        let loss = checked(first.loss)?;
+        self.see();
+        let usable = self.scale.undo(&mut gradient, regime.precision);
+        Ok(Slope { loss, gradient: usable.then_some(gradient), seconds: first.seconds })
+    }
+
+    /// Moves the running statistics on.
+    fn see(&mut self) {
         for (kept, seen) in self.statistics.iter_mut().zip(self.replicas[0].seen()) {
             *kept += STATISTICS_MOMENTUM * (seen - *kept);
         }
-        let usable = self.scale.undo(&mut gradient, regime.precision);
-        let gradient = usable.then_some(gradient);
-        Ok(StepOutcome { loss: first.loss as f32, gradient, seconds: first.seconds })
     }
 }
 
+/// A loss that training can go on from.
+fn checked(loss: f64) -> Result<f32> {
+    ensure!(loss.is_finite(), "the loss is {loss}: lower [train] learning_rate, or look for a broken crop");
+    Ok(loss as f32)
+}
+
+/// A step on a device that keeps the parameters, and gets them first if they are `given`.
+fn step_there(
+    keeper: &mut dyn Keeper,
+    given: Option<&Parameters>,
+    share: Share<'_>,
+    descent: &Descent,
+) -> Result<(Kept, StepSeconds)> {
+    if let Some(parameters) = given {
+        keeper.take(parameters)?;
+    }
+    let began = Instant::now();
+    let kept = keeper.step(share, descent)?;
+    let (passed, forward) = (began.elapsed().as_secs_f64(), kept.forward_s);
+    Ok((kept, StepSeconds { forward, backward: passed - forward, ..StepSeconds::default() }))
+}
+
 /// What one replica found.
-struct Share {
+struct Done {
     loss: f64,
     seconds: StepSeconds,
 }
@@ -238,29 +351,23 @@ fn added(replicas: Vec<Receiver<Vec<f32>>>) -> impl Iterator<Item = Vec<f32>> {
     })
 }
 
-fn share(
+fn go(
     replica: &mut dyn Replica,
-    (regime, scale): (Regime, f64),
+    local_statistics: bool,
     values: &[f32],
-    mine: &CropBatch,
-    place: Place,
+    share: Share<'_>,
     (member, found): (Member<'_>, Sender<Vec<f32>>),
-) -> Result<Share> {
-    let normalised: &dyn Sums = if regime.local_statistics { &Alone } else { &member };
+) -> Result<Done> {
+    let normalised: &dyn Sums = if local_statistics { &Alone } else { &member };
     let began = Instant::now();
-    let logits = replica.forward(values, mine, place, normalised)?;
-    let mut sums = regime.loss.sums(&logits, mine);
-    member.add(&mut sums)?;
-    let mut slopes = regime.loss.slopes(&logits, mine, sums);
-    for slope in &mut slopes {
-        *slope *= scale as f32;
-    }
+    let mut total = replica.forward(values, share, normalised)?;
+    member.add(&mut total)?;
     // Of work alone: waiting for the others is told apart.
     let (forward, waited) = (began.elapsed().as_secs_f64(), member.spent_s());
-    replica.backward(&slopes, normalised, &found)?;
+    replica.backward(share, total, normalised, &found)?;
     let backward = began.elapsed().as_secs_f64() - forward - (member.spent_s() - waited);
     let forward = forward - waited;
     member.done();
-    let seconds = StepSeconds { forward, backward, communicate: 0.0 };
-    Ok(Share { loss: regime.loss.value(sums), seconds })
+    let seconds = StepSeconds { forward, backward, ..StepSeconds::default() };
+    Ok(Done { loss: share.loss.value(total), seconds })
 }

@@ -5,13 +5,14 @@
 
 use marscan::config::{NetworkSettings, OptimiserKind, load};
 use marscan::train::optimiser::Optimiser;
+use marscan::unet::descent::Parameters;
 use marscan::unet::device::{choose, reference};
 use marscan::unet::layout::{parameters, statistics};
 use marscan::unet::{BurnNetwork, CropBatch, Predictor, Weights, predictor};
 use safetensors::SafeTensors;
 
 use crate::devices::software;
-use crate::replicas::step;
+use crate::replicas::slope;
 
 fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
     let data = file.tensor(name).unwrap();
@@ -102,7 +103,7 @@ fn loss_and_gradient_of_a_step_agree_with_pytorch() {
     let [pixels, mask] = ["pixels", "mask"].map(|name| file.tensor(name).unwrap().data().to_vec());
     let batch = CropBatch { side_px: 32, pixels, mask };
     for device in [choose("cpu").unwrap(), reference()] {
-        let outcome = step(&network, &[device], &drawn(&network.widths), &batch);
+        let outcome = slope(&network, &[device], &drawn(&network.widths), &batch);
         assert!((outcome.loss - floats(&file, "loss")[0]).abs() < 1e-5);
         let wanted = floats(&file, "gradient");
         let size = wanted.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -128,14 +129,16 @@ fn the_optimisers_take_pytorchs_steps() {
         let wanted = floats(&file, name);
         let mut train = load("unet1.0").unwrap().train;
         (train.optimiser, train.momentum) = (kind, momentum);
-        let mut values = vec![0.5f32, -1.0, 2.0, 0.0];
-        let mut optimiser = Optimiser::new(&train, values.len());
+        let mut optimiser = Optimiser::new(&train);
+        let mut parameters = Parameters::new(vec![0.5f32, -1.0, 2.0, 0.0], optimiser.moments());
         let mut worst = 0.0f32;
         for (step, wanted) in wanted.chunks(4).enumerate() {
             let slope = [1.0f32, -2.0, 0.3, 1e-3].map(|s| s * (step + 1) as f32);
-            let gradient: Vec<f32> = values.iter().zip(slope).map(|(v, s)| s + 2.0 * v).collect();
-            optimiser.step(0.01, &mut values, &gradient);
-            worst = values.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
+            let gradient: Vec<f32> = parameters.values.iter().zip(slope).map(|(v, s)| s + 2.0 * v).collect();
+            let (descent, after) = optimiser.next(0.01);
+            descent.take(&mut parameters, &gradient, &[]);
+            optimiser = after;
+            worst = parameters.values.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
         }
         println!("{name}: largest difference from PyTorch over 20 steps {worst:.2e}");
         assert!(worst < 1e-6, "{name}: {worst}");

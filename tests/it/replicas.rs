@@ -6,11 +6,12 @@ use std::slice::from_ref;
 use marscan::config::{NetworkSettings, Precision, load};
 use marscan::dice::Dice;
 use marscan::train::optimiser::Optimiser;
+use marscan::unet::descent::{Descent, Parameters, Rule, kernels};
 use marscan::unet::device::{Chosen, choose, reference};
 use marscan::unet::layout::statistics;
 use marscan::unet::loss::Loss;
 use marscan::unet::replica::{Alone, Place};
-use marscan::unet::{CropBatch, Regime, StepOutcome, Trainer};
+use marscan::unet::{CropBatch, Regime, Slope, Trainer};
 
 use crate::devices::software;
 use crate::golden::drawn;
@@ -25,15 +26,31 @@ fn in_precision(
     local_statistics: bool,
     precision: Precision,
 ) -> Result<Trainer> {
-    let count = statistics(&network.widths).iter().map(|(_, shape)| shape[0]).sum();
     let regime = Regime { loss: Loss::BceJaccard, local_statistics, precision, seed: 5 };
-    Trainer::new(network, devices, regime, vec![0.0; count])
+    under(network, devices, regime)
 }
 
-/// One step from `values`.
-pub fn step(network: &NetworkSettings, devices: &[Chosen], values: &[f32], crops: &CropBatch) -> StepOutcome {
+fn under(network: &NetworkSettings, devices: &[Chosen], regime: Regime) -> Result<Trainer> {
+    let count = statistics(&network.widths).iter().map(|(_, shape)| shape[0]).sum();
+    let parameters = Parameters::new(drawn(&network.widths), 2);
+    Trainer::new(network, devices, regime, parameters, vec![0.0; count])
+}
+
+/// The slope at `values`.
+pub fn slope(network: &NetworkSettings, devices: &[Chosen], values: &[f32], crops: &CropBatch) -> Slope {
     let place = Place { step: 3, first_crop: 0 };
-    trainer(network, devices, false).step(values, crops, place, &Alone).unwrap()
+    trainer(network, devices, false).slope(values, crops, place, &Alone).unwrap()
+}
+
+/// Nadam's first steps.
+fn nadam(count: u64, learning_rate: f64) -> Vec<Descent> {
+    let mut nadam = Optimiser::new(&load("unet1.0").unwrap().train);
+    let next = |_| {
+        let (descent, after) = nadam.next(learning_rate);
+        nadam = after;
+        descent
+    };
+    (0..count).map(next).collect()
 }
 
 /// Crops with a border of no data and a dark disc each, which the mask marks.
@@ -72,8 +89,8 @@ fn the_step_without_the_framework_is_the_frameworks() {
     for (widths, count, side) in networks {
         let network = NetworkSettings { widths: widths.to_vec(), dropout: 0.2 };
         let (values, batch) = (drawn(widths), crops(count, side, 8));
-        let wanted = step(&network, &[reference()], &values, &batch);
-        let found = step(&network, &[choose("cpu").unwrap()], &values, &batch);
+        let wanted = slope(&network, &[reference()], &values, &batch);
+        let found = slope(&network, &[choose("cpu").unwrap()], &values, &batch);
         let (wanted_slopes, slopes) = (wanted.gradient.unwrap(), found.gradient.unwrap());
         let size = wanted_slopes.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         let off = farthest(&wanted_slopes, &slopes) / size;
@@ -89,14 +106,12 @@ fn several_replicas_take_the_steps_of_one() {
     let mut weights = Vec::new();
     for (count, local) in [(1, false), (2, false), (3, false), (4, false), (4, true)] {
         let mut trainer = trainer(&network, &vec![choose("cpu").unwrap(); count], local);
-        let mut values = drawn(&network.widths);
-        let mut nadam = Optimiser::new(&load("unet1.0").unwrap().train, values.len());
-        for number in 0..20 {
+        for (number, descent) in (0..).zip(nadam(20, 1e-3)) {
             let place = Place { step: number, first_crop: 0 };
-            let outcome = trainer.step(&values, &crops(8, 32, 100 + number), place, &Alone).unwrap();
-            nadam.step(1e-3, &mut values, &outcome.gradient.unwrap());
+            let outcome = trainer.step(&descent, &crops(8, 32, 100 + number), place, &Alone).unwrap();
+            assert!(outcome.moved);
         }
-        weights.push((values, trainer.statistics));
+        weights.push((trainer.parameters().unwrap().values.clone(), trainer.statistics));
     }
     let start = drawn(&network.widths);
     assert!(farthest(&start, &weights[0].0) > 5e-3, "nothing was learnt");
@@ -113,20 +128,21 @@ fn several_replicas_take_the_steps_of_one() {
 fn half_precision_takes_nearly_the_same_step() {
     let network = NetworkSettings { widths: vec![8, 16], dropout: 0.0 };
     let (values, batch) = (drawn(&network.widths), crops(3, 32, 8));
-    let wanted = step(&network, &[reference()], &values, &batch);
+    let wanted = slope(&network, &[reference()], &values, &batch);
     let exact = wanted.gradient.unwrap();
     let size = exact.iter().map(|v| v * v).sum::<f32>().sqrt();
     for precision in [Precision::F16, Precision::Bf16] {
         let count = statistics(&network.widths).iter().map(|(_, shape)| shape[0]).sum();
         let regime = Regime { loss: Loss::BceJaccard, local_statistics: false, precision, seed: 5 };
-        let mut trainer = match Trainer::new(&network, &[reference()], regime, vec![0.0; count]) {
+        let made = Trainer::new(&network, &[reference()], regime, Parameters::default(), vec![0.0; count]);
+        let mut trainer = match made {
             Ok(trainer) => trainer,
             Err(why) => {
                 println!("{precision}: {why}");
                 continue;
             }
         };
-        let found = trainer.step(&values, &batch, Place { step: 3, first_crop: 0 }, &Alone).unwrap();
+        let found = trainer.slope(&values, &batch, Place { step: 3, first_crop: 0 }, &Alone).unwrap();
         let slopes = found.gradient.unwrap();
         let off = slopes.iter().zip(&exact).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt() / size;
         println!("{precision}: loss {} and {}, gradient off by {off:.1e}", wanted.loss, found.loss);
@@ -135,7 +151,9 @@ fn half_precision_takes_nearly_the_same_step() {
     }
     // The processor trains in 32 bits, and says so before it starts.
     let regime = Regime { loss: Loss::Bce, local_statistics: false, precision: Precision::F16, seed: 5 };
-    let why = Trainer::new(&network, &[choose("cpu").unwrap()], regime, Vec::new()).err().unwrap();
+    let why = Trainer::new(&network, &[choose("cpu").unwrap()], regime, Parameters::default(), Vec::new())
+        .err()
+        .unwrap();
     assert!(why.to_string().contains("train.precision = f16"), "{why}");
 }
 
@@ -161,7 +179,7 @@ fn the_step_on_a_gpu_is_the_frameworks() {
         let place = Place { step: 3, first_crop: 4 };
         let take = |device| {
             let mut trainer = trainer(&network, &[device], false);
-            let outcome = trainer.step(&values, &batch, place, &Alone).unwrap();
+            let outcome = trainer.slope(&values, &batch, place, &Alone).unwrap();
             (outcome.loss, outcome.gradient.unwrap(), trainer.statistics)
         };
         let (wanted, found) = (take(reference()), take(gpu.clone()));
@@ -185,7 +203,7 @@ fn the_step_on_a_gpu_in_half_precision_is_nearly_the_same() {
         let network = NetworkSettings { widths: widths.to_vec(), dropout: 0.2 };
         let (values, batch) = (drawn(widths), crops(count, side, 8));
         let place = Place { step: 3, first_crop: 0 };
-        let wanted = step(&network, &[reference()], &values, &batch);
+        let wanted = slope(&network, &[reference()], &values, &batch);
         for precision in [Precision::F16, Precision::Bf16] {
             let mut trainer = match in_precision(&network, from_ref(&gpu), false, precision) {
                 Ok(trainer) => trainer,
@@ -195,7 +213,7 @@ fn the_step_on_a_gpu_in_half_precision_is_nearly_the_same() {
                     continue;
                 }
             };
-            let found = trainer.step(&values, &batch, place, &Alone).unwrap();
+            let found = trainer.slope(&values, &batch, place, &Alone).unwrap();
             let off = relative(wanted.gradient.as_ref().unwrap(), &found.gradient.unwrap());
             println!(
                 "{widths:?} in {precision}: loss {} and {}, gradient off by {off:.1e}",
@@ -215,13 +233,12 @@ fn gpus_take_the_steps_of_one_and_each_step_afresh() {
     let fresh = |devices: &[Chosen]| trainer(&network, devices, false);
     let mut one = fresh(from_ref(&gpu));
     let mut several = [fresh(&vec![gpu.clone(); 2]), fresh(&[gpu.clone(), choose("cpu").unwrap()])];
-    let mut values = drawn(&network.widths);
-    let mut nadam = Optimiser::new(&load("unet1.0").unwrap().train, values.len());
-    for number in 0..4 {
+    let mut parameters = Parameters::new(drawn(&network.widths), 2);
+    for (number, descent) in (0..).zip(nadam(4, 1e-2)) {
         let place = Place { step: number, first_crop: 0 };
         // Its shape changes once.
         let batch = crops(4, if number < 2 { 16 } else { 32 }, 100 + number);
-        let take = |trainer: &mut Trainer| trainer.step(&values, &batch, place, &Alone).unwrap();
+        let take = |trainer: &mut Trainer| trainer.slope(&parameters.values, &batch, place, &Alone).unwrap();
         let wanted = take(&mut one).gradient.unwrap();
         assert_eq!(wanted, take(&mut fresh(from_ref(&gpu))).gradient.unwrap(), "step {number}");
         let size = wanted.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -230,9 +247,73 @@ fn gpus_take_the_steps_of_one_and_each_step_afresh() {
             println!("step {number}: gradient of two off by {off:.1e}");
             assert!(off < 1e-5, "step {number}: {off}");
         }
-        nadam.step(1e-2, &mut values, &wanted);
+        descent.take(&mut parameters, &wanted, &[]);
     }
     for trainer in &several {
         assert!(farthest(&one.statistics, &trainer.statistics) < 1e-6);
     }
+}
+
+#[test]
+fn a_gpu_that_keeps_the_parameters_takes_the_hosts_steps() {
+    let Some(gpu) = software() else { return };
+    let network = NetworkSettings { widths: vec![5, 10], dropout: 0.2 };
+    let nadam = nadam(4, 1e-2);
+    let adam = Rule::Moments { by_gradient: 0.0, by_first: 0.01, correction: 0.1 };
+    let cases = [
+        (Loss::BceJaccard, nadam),
+        (Loss::Bce, vec![Descent { rule: Rule::Descent { rate: 0.1, momentum: 0.9 }, l2: 0.01 }; 3]),
+        (Loss::Focal { gamma: 2.0, alpha: 0.25 }, vec![Descent { rule: adam, l2: 1e-3 }; 3]),
+    ];
+    for (loss, descents) in cases {
+        let regime = Regime { loss, local_statistics: false, precision: Precision::F32, seed: 5 };
+        let fresh = || under(&network, from_ref(&gpu), regime).unwrap();
+        let (mut there, mut here) = (fresh(), fresh());
+        let kernels = kernels(&network.widths);
+        let mut parameters = there.parameters().unwrap().clone();
+        let start = parameters.values.clone();
+        for (number, descent) in (0..).zip(&descents) {
+            let (batch, place) = (crops(3, 16, 100 + number), Place { step: number, first_crop: 0 });
+            let wanted = here.slope(&parameters.values, &batch, place, &Alone).unwrap();
+            let penalty = descent.take(&mut parameters, &wanted.gradient.unwrap(), &kernels);
+            let found = there.step(descent, &batch, place, &Alone).unwrap();
+            assert!(found.moved && (found.loss - wanted.loss).abs() < 1e-5 * wanted.loss, "{loss:?}");
+            assert!(
+                (found.penalty - penalty).abs() <= 1e-5 * penalty,
+                "{loss:?}: {} {penalty}",
+                found.penalty
+            );
+            if number == 1 {
+                // What was taken in between is not what it goes on from.
+                there.slope(&start, &batch, place, &Alone).unwrap();
+                there.statistics.clone_from(&here.statistics);
+            }
+        }
+        let found = there.parameters().unwrap();
+        let off = farthest(&parameters.values, &found.values);
+        println!("{loss:?}: off by {off:.1e} after {} steps", descents.len());
+        assert!(farthest(&start, &found.values) > 5e-3, "nothing was learnt");
+        assert!(off < 1e-5, "{loss:?}: {off}");
+        assert!(farthest(&parameters.first, &found.first) < 1e-5 && found.second.len() == start.len());
+        assert!(farthest(&here.statistics, &there.statistics) < 1e-6);
+    }
+}
+
+#[test]
+fn a_gpu_leaves_a_step_out_whose_gradient_overflows() {
+    let Some(gpu) = software() else { return };
+    let network = NetworkSettings { widths: vec![5, 10], dropout: 0.0 };
+    let mut trainer = match in_precision(&network, from_ref(&gpu), false, Precision::F16) {
+        Ok(trainer) => trainer,
+        Err(why) => return println!("not run: {why}"),
+    };
+    let (descent, batch, place) = (nadam(1, 1e-2)[0], crops(3, 16, 1), Place { step: 0, first_crop: 0 });
+    let before = trainer.parameters().unwrap().clone();
+    trainer.scale.factor = 1e12;
+    assert!(!trainer.step(&descent, &batch, place, &Alone).unwrap().moved);
+    assert_eq!(trainer.parameters().unwrap(), &before);
+    assert_eq!(trainer.scale.factor.to_bits(), 5e11f64.to_bits());
+    trainer.scale.factor = 64.0;
+    assert!(trainer.step(&descent, &batch, place, &Alone).unwrap().moved);
+    assert!(farthest(&before.values, &trainer.parameters().unwrap().values) > 5e-3);
 }

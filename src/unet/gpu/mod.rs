@@ -104,6 +104,19 @@ impl Buffer {
         Self { elements: count / 4, handle: client.create(data.into_bytes()) }
     }
 
+    /// Of so many f32, all 0.
+    fn zeros(client: &Client, elements: usize) -> Self {
+        let empty = Self::new(client, elements, 4);
+        client.write(&empty.handle, Bytes::from_elems(vec![0.0f32; elements]));
+        empty
+    }
+
+    /// Some of its f32.
+    fn part(&self, range: std::ops::Range<usize>) -> Handle {
+        let behind = (self.elements - range.end) * 4;
+        self.handle.clone().offset_start(range.start as u64 * 4).offset_end(behind as u64)
+    }
+
     fn arg(&self) -> BufferArg {
         let handle = self.handle.clone().binding();
         let (strides, shape) = ([1].into(), [self.elements].into());

@@ -23,7 +23,8 @@ use super::kernel::{BLOCK, Lanes, Rows, SLACK_PX};
 use crate::config::NetworkSettings;
 use crate::tile::multiple_px;
 use crate::unet::layout::{Unit, parameters, units};
-use crate::unet::replica::{Place, Replica, Sums};
+use crate::unet::loss::LossSums;
+use crate::unet::replica::{Place, Replica, Share, Sums};
 use crate::unet::trainer::CropBatch;
 
 /// The network in training on the processor.
@@ -36,6 +37,7 @@ pub struct DirectReplica {
     offsets: Vec<usize>,
     parameters: usize,
     values: Vec<f32>,
+    logits: Vec<f32>,
     drawn: Dropout,
     place: Place,
     /// Images and side that the sheets are for.
@@ -95,6 +97,7 @@ impl DirectReplica {
             offsets,
             parameters: at,
             values: Vec::new(),
+            logits: Vec::new(),
             drawn: Dropout::new(seed, 0, 0.0),
             place: Place { step: 0, first_crop: 0 },
             size: (0, 0),
@@ -245,23 +248,30 @@ impl DirectReplica {
 }
 
 impl Replica for DirectReplica {
-    fn forward(
-        &mut self,
-        values: &[f32],
-        crops: &CropBatch,
-        place: Place,
-        sums: &dyn Sums,
-    ) -> Result<Vec<f32>> {
+    fn forward(&mut self, values: &[f32], share: Share<'_>, sums: &dyn Sums) -> Result<LossSums> {
+        let Share { crops, place, loss, .. } = share;
         let (side, multiple) = (crops.side_px, multiple_px(&self.widths) as usize);
         ensure!(side.is_multiple_of(multiple), "crops of {side} px: must be a multiple of {multiple}");
         self.values = values.to_vec();
         self.drawn = Dropout::new(self.seed, place.step, self.dropout);
         self.place = place;
-        self.on_threads(|replica| replica.forth(crops, sums))
+        self.on_threads(|replica| {
+            replica.logits = replica.forth(crops, sums)?;
+            Ok(loss.sums(&replica.logits, crops))
+        })
     }
 
-    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums, found: &Sender<Vec<f32>>) -> Result<()> {
-        self.on_threads(|replica| replica.back_through(slopes, sums, found))
+    fn backward(
+        &mut self,
+        Share { crops, loss, scale, .. }: Share<'_>,
+        total: LossSums,
+        sums: &dyn Sums,
+        found: &Sender<Vec<f32>>,
+    ) -> Result<()> {
+        self.on_threads(|replica| {
+            let slopes = loss.slopes(&replica.logits, crops, total, scale);
+            replica.back_through(&slopes, sums, found)
+        })
     }
 
     fn seen(&self) -> &[f32] {

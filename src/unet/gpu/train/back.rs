@@ -1,4 +1,4 @@
-//! A step's way back: the logits' slopes to the gradient.
+//! A step's way back: the loss's sums to the gradient.
 
 use std::sync::mpsc::Sender;
 
@@ -6,16 +6,17 @@ use anyhow::Result;
 use cubecl::prelude::{CubeCount, CubeDim};
 
 use super::carry::{head_slopes, undouble, unpool};
+use super::judge::{Kind, loss_slopes};
 use super::layers::{Inner, LayerRoom, Reads, Room};
 use super::norm::{norm_slopes, settle_slopes, sum_slopes};
 use super::packing::{GATHERING, gather};
 use super::weights::{NUMBER_UNITS, weight_slopes_grey, weight_slopes_matrices, weight_slopes_numbers};
 use super::{Asked, Buffer, GpuReplica, UNITS, floats, stretches, total};
 use crate::unet::gpu::kernels::CHANNELS;
-use crate::unet::replica::Sums;
+use crate::unet::replica::{Alone, Share, Sums};
 
-/// What is known of a unit's gradient: that of its batch norm, gamma's and beta's, unless it is read as well, and what is
-/// being read.
+/// What is known of a unit's gradient: what is being read, and that of its batch norm, gamma's and beta's, where the host
+/// has it.
 struct Known<'a> {
     unit: usize,
     norm: Option<Vec<f32>>,
@@ -23,12 +24,30 @@ struct Known<'a> {
 }
 
 impl GpuReplica {
-    /// From the slopes of the logits to those of what the head read, and parts of its weights' gradient.
-    fn head_back(&self, room: &Room, last: &LayerRoom, slopes: &[f32]) {
-        self.write(&room.logits, slopes.to_vec());
+    /// From the loss's sums, in `total`, to the slopes of what the head read, and the head's gradient.
+    fn head_back(&self, room: &Room, share: Share<'_>) {
+        let (kind, [gamma, alpha]) = Kind::of(share.loss);
+        loss_slopes::launch(
+            &self.client,
+            CubeCount::Static(room.split.parts() as u32, 1, 1),
+            UNITS,
+            room.logits.arg(),
+            room.grey.arg(),
+            room.mask.arg(),
+            self.total.arg(),
+            room.judged.arg(),
+            room.split.count,
+            room.split.each,
+            gamma,
+            alpha,
+            share.scale as f32,
+            kind,
+        );
+        let Some(last) = room.layers.last() else { return };
+        let channels = last.shape.channels;
         head_slopes::launch(
             &self.client,
-            stretches(last.split, last.shape.channels),
+            stretches(last.split, channels),
             UNITS,
             last.y.arg(),
             room.logits.arg(),
@@ -36,9 +55,18 @@ impl GpuReplica {
             room.head.arg(),
             last.pixels,
             last.split.each,
-            last.shape.channels,
+            channels,
             self.kind,
         );
+        let (bias, outputs) = (self.gradient.elements - 1, self.network.widths[0]);
+        self.add_parts(
+            &room.head,
+            (last.split.parts(), channels / 4),
+            &self.gradient,
+            bias - outputs,
+            outputs,
+        );
+        self.add_parts(&room.judged, (room.split.parts(), 1), &self.gradient, bias, 1);
     }
 
     /// Starts on the sums over the slopes of unit `k`; those of one that hands over are brought together first.
@@ -84,16 +112,19 @@ impl GpuReplica {
         Some((room.layers[k + 1].wide.as_ref()?, room.layers[up].wide.as_ref()?))
     }
 
-    /// Sums and means of the slopes of the batch norm of a unit, on the device.
-    fn settle_slopes(&self, layer: &LayerRoom) {
+    /// Sums and means of the slopes of the batch norm of unit `k`, on the device.
+    fn settle_slopes(&self, room: &Room, k: usize) {
+        let layer = &room.layers[k];
         let channels = layer.shape.channels;
         settle_slopes::launch(
             &self.client,
             CubeCount::Static((2 * channels / CHANNELS) as u32, 1, 1),
             UNITS,
             layer.sums.arg(),
-            layer.totals.arg(),
+            self.gradient.arg(),
             layer.means.arg(),
+            self.layers[k].gamma(),
+            self.layers[k].unit.outputs,
             layer.split.parts(),
             layer.pixels,
             channels,
@@ -104,7 +135,7 @@ impl GpuReplica {
     fn settle_slopes_with(&self, room: &Room, k: usize, sums: &dyn Sums) -> Result<Vec<f32>> {
         let layer = &room.layers[k];
         let (channels, outputs) = (layer.shape.channels, self.layers[k].unit.outputs);
-        let parts = self.wait(self.ask(&[&layer.sums]))?;
+        let parts = self.wait(self.ask(vec![layer.sums.handle.clone()]))?;
         // Beta's, then gamma's.
         let mut all = total(&parts[0], 2 * channels);
         all.drain(channels + outputs..);
@@ -139,7 +170,7 @@ impl GpuReplica {
         );
     }
 
-    /// The gradient of the weights of unit `k`, in its room.
+    /// The gradient of the weights of unit `k`.
     fn weights_back(&self, room: &Room, k: usize) {
         let (layer, own) = (&self.layers[k], &room.layers[k]);
         let LayerRoom { shape, y, tiles, .. } = own;
@@ -205,7 +236,8 @@ impl GpuReplica {
             self.each(9 * layer.inputs_padded() * shape.channels / 4 * GATHERING),
             UNITS,
             room.parts.arg(),
-            own.gradient.arg(),
+            self.gradient.arg(),
+            layer.at,
             tiles.parts(),
             layer.inputs_padded(),
             shape.channels,
@@ -238,61 +270,65 @@ impl GpuReplica {
         }
     }
 
-    /// Through the network: the gradient, a unit at a time.
-    pub(super) fn back(
-        &self,
-        room: &Room,
-        slopes: &[f32],
-        sums: &dyn Sums,
-        found: &Sender<Vec<f32>>,
-    ) -> Result<()> {
-        let last = self.layers.len() - 1;
-        self.head_back(room, &room.layers[last], slopes);
-        let bias = slopes.iter().map(|&v| f64::from(v)).sum::<f64>() as f32;
-        let mut before: Option<Known<'_>> = None;
-        for unit in (0..=last).rev() {
-            let layer = &room.layers[unit];
-            self.add_up_slopes(room, unit);
-            let norm = if sums.alone() {
-                self.settle_slopes(layer);
-                None
-            } else {
-                Some(self.settle_slopes_with(room, unit, sums)?)
-            };
-            self.through_norm(room, layer);
-            self.weights_back(room, unit);
-            let mut wanted = vec![&layer.gradient, &layer.totals];
-            wanted.extend((unit == last).then_some(&room.head));
-            let asked = self.ask(&wanted);
+    /// Through unit `k`, from the slopes of its answer: its gradient, and the slopes of its convolution's sums. Gamma's
+    /// and beta's gradient is given if the host has it.
+    fn unit_back(&self, room: &Room, k: usize, sums: &dyn Sums) -> Result<Option<Vec<f32>>> {
+        self.add_up_slopes(room, k);
+        let norm = if sums.alone() {
+            self.settle_slopes(room, k);
+            None
+        } else {
+            Some(self.settle_slopes_with(room, k, sums)?)
+        };
+        self.through_norm(room, &room.layers[k]);
+        self.weights_back(room, k);
+        Ok(norm)
+    }
+
+    /// Through the network: the gradient, on the device.
+    pub(super) fn back(&self, room: &Room, share: Share<'_>) -> Result<()> {
+        self.head_back(room, share);
+        for unit in (0..self.layers.len()).rev() {
+            self.unit_back(room, unit, &Alone)?;
             self.input_back(room, unit);
-            // While the device is at work.
-            if let Some(known) = before.replace(Known { unit, norm, asked }) {
-                found.send(self.gradient(known, bias)?)?;
-            }
-        }
-        if let Some(known) = before {
-            found.send(self.gradient(known, bias)?)?;
         }
         Ok(())
     }
 
-    /// A unit's gradient, with the head's, whose bias has `bias`, if it is the last one.
-    fn gradient(&self, Known { unit, norm, asked }: Known<'_>, bias: f32) -> Result<Vec<f32>> {
-        let (outputs, channels) = (self.layers[unit].unit.outputs, self.layers[unit].outputs_padded());
-        let answers = self.wait(asked)?;
-        let norm = norm.unwrap_or_else(|| {
-            let totals: Vec<f32> = floats(&answers[1]).collect();
-            [&totals[channels..][..outputs], &totals[..outputs]].concat()
-        });
-        let weights = floats(&answers[0]);
-        let mut all = Vec::with_capacity(answers[0].len() / 4 + 3 * outputs + channels + 1);
-        all.extend(weights);
-        // Batch norm takes the convolution's bias away again.
-        all.resize(all.len() + outputs, 0.0);
-        all.extend(norm);
-        if let Some(head) = answers.get(2) {
-            all.extend(total(head, channels)[..outputs].iter().map(|&v| v as f32));
-            all.push(bias);
+    /// As [`Self::back`], and the gradient is sent, a unit at a time.
+    pub(super) fn back_to(
+        &self,
+        room: &Room,
+        share: Share<'_>,
+        sums: &dyn Sums,
+        found: &Sender<Vec<f32>>,
+    ) -> Result<()> {
+        self.head_back(room, share);
+        let mut before: Option<Known<'_>> = None;
+        let mut end = self.gradient.elements;
+        for unit in (0..self.layers.len()).rev() {
+            let norm = self.unit_back(room, unit, sums)?;
+            let begin = self.layers[unit].at;
+            let asked = self.ask(vec![self.gradient.part(begin..end)]);
+            end = begin;
+            self.input_back(room, unit);
+            // While the device is at work.
+            if let Some(known) = before.replace(Known { unit, norm, asked }) {
+                found.send(self.known(known)?)?;
+            }
+        }
+        if let Some(known) = before {
+            found.send(self.known(known)?)?;
+        }
+        Ok(())
+    }
+
+    /// A unit's gradient, with the head's if it is the last one.
+    fn known(&self, Known { unit, norm, asked }: Known<'_>) -> Result<Vec<f32>> {
+        let mut all: Vec<f32> = floats(&self.wait(asked)?[0]).collect();
+        if let Some(norm) = norm {
+            let layer = &self.layers[unit];
+            all[layer.gamma() - layer.at..][..norm.len()].copy_from_slice(&norm);
         }
         Ok(all)
     }

@@ -10,18 +10,19 @@ use crate::unet::gpu::kernels::{CHANNELS, Four, rounded};
 /// Elements of [`CHANNELS`].
 const FOURS: usize = CHANNELS / 4;
 
-/// The last convolution, 1x1: a pixel a unit.
+/// The last convolution, 1x1, whose bias is the last of all parameters' `values`: a pixel a unit.
 #[cube(launch)]
 pub fn logits<E: Numeric>(
     y: &[Four<E>],
     weights: &[Four<f32>],
+    values: &[f32],
     out: &mut [f32],
-    bias: f32,
     #[comptime] channels: usize,
     #[define(E)] _type: ElemType,
 ) {
     if ABSOLUTE_POS < out.len() {
         let fours = comptime!(channels / 4);
+        let bias = values[values.len() - 1];
         let mut sum = Four::<f32>::new(0.0);
         for four in 0..fours {
             sum += Four::<f32>::cast_from(y[ABSOLUTE_POS * fours + four]) * weights[four];

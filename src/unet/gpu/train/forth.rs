@@ -1,44 +1,32 @@
 //! A step's way forth: crops to logits.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result};
 use cubecl::bytes::Bytes;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::CubeCount;
 
 use super::carry::logits;
+use super::judge::{Kind, loss_sums};
 use super::layers::{Inner, Layer, LayerRoom, Product, Room};
 use super::norm::{activate, moments, settle};
-use super::packing::{Order, pack};
-use super::{GpuReplica, UNITS, floats, stretches};
+use super::packing::{Order, pack, pack_one};
+use super::{Buffer, GpuReplica, UNITS, floats, stretches};
 use crate::unet::direct::Dropout;
 use crate::unet::gpu::kernels::{CHANNELS, conv_grey};
-use crate::unet::gpu::pack::{padded, zero_padded};
 use crate::unet::layout::BATCH_NORM_EPS;
-use crate::unet::replica::{Place, Sums};
-use crate::unet::trainer::CropBatch;
+use crate::unet::replica::{Place, Share, Sums};
 
 impl GpuReplica {
-    /// Sends crops, begins of streams of random numbers, and all parameters but weights.
-    pub(super) fn begin(&mut self, room: &Room, values: &[f32], crops: &CropBatch, place: Place) {
+    /// Sends crops and begins of streams of random numbers.
+    pub(super) fn begin(&mut self, room: &Room, Share { crops, place, .. }: Share<'_>) {
         self.drawn = Dropout::new(self.seed, place.step, self.network.dropout);
-        let first = &self.layers[0];
-        let channels = first.outputs_padded();
-        let mut grey = vec![0.0; 9 * channels];
-        for (k, &weight) in first.parts(values)[0].iter().enumerate() {
-            grey[k % 9 * channels + k / 9] = weight;
+        for (to, bytes) in [(&room.grey, &crops.pixels), (&room.mask, &crops.mask)] {
+            let mut bytes = bytes.clone();
+            bytes.resize(to.elements * 4, 0);
+            self.client.write(&to.handle, Bytes::from_bytes_vec(bytes));
         }
-        self.write(&self.grey, grey);
-        let head = &values[values.len() - 1 - self.network.widths[0]..values.len() - 1];
-        self.write(&self.head, zero_padded(head, padded(head.len())));
-        let mut norms = Vec::with_capacity(4 * self.norms.elements);
-        for layer in &self.layers {
-            let [_, _, gamma, beta] = layer.parts(values);
-            norms.extend([gamma, beta].map(|values| zero_padded(values, layer.outputs_padded())).concat());
-        }
-        self.write(&self.norms, norms);
-        let mut pixels = crops.pixels.clone();
-        pixels.resize(room.grey.elements * 4, 0);
-        self.client.write(&room.grey.handle, Bytes::from_bytes_vec(pixels));
         self.client.write(&room.starts.handle, Bytes::from_elems(self.starts(room, place)));
     }
 
@@ -50,13 +38,45 @@ impl GpuReplica {
         halves.flat_map(|state| [state as u32, (state >> 32) as u32]).collect()
     }
 
-    /// Sends a unit's weights and packs them.
-    fn send(&self, layer: &Layer, values: &[f32]) {
+    /// Packs a unit's weights, after they and what follows them have been sent if they are `given`.
+    fn send(&self, layer: &Layer, given: Option<&[f32]>) {
+        if let Some(values) = given {
+            self.put(layer.at..layer.end(), values);
+        }
         if let Some(Inner { forth, back, .. }) = &layer.inner {
-            self.write(&layer.values, layer.parts(values)[0].to_vec());
             self.pack(layer, forth, false);
             self.pack(layer, back, true);
+        } else {
+            self.pack_one(layer.at, &self.grey, 9, layer.unit.outputs);
         }
+    }
+
+    /// The same of the head.
+    fn send_head(&self, given: Option<&[f32]>) {
+        let count = self.network.widths[0];
+        let at = self.values.elements - count - 1;
+        if let Some(values) = given {
+            self.put(at..self.values.elements, values);
+        }
+        self.pack_one(at, &self.head, 1, count);
+    }
+
+    fn put(&self, at: Range<usize>, values: &[f32]) {
+        self.client.write(&self.values.part(at.clone()), Bytes::from_elems(values[at].to_vec()));
+    }
+
+    fn pack_one(&self, at: usize, to: &Buffer, taps: usize, outputs: usize) {
+        let packed = Buffer { handle: to.handle.clone(), elements: to.elements * 4 };
+        pack_one::launch(
+            &self.client,
+            self.each(packed.elements),
+            UNITS,
+            self.values.arg(),
+            packed.arg(),
+            at,
+            taps,
+            outputs,
+        );
     }
 
     fn pack(&self, layer: &Layer, product: &Product, back: bool) {
@@ -69,8 +89,9 @@ impl GpuReplica {
             &self.client,
             self.each(product.weights.elements),
             UNITS,
-            layer.values.arg(),
+            self.values.arg(),
             product.weights.arg(),
+            layer.at,
             product.conv.outputs,
             first,
             first_padded,
@@ -128,9 +149,11 @@ impl GpuReplica {
             CubeCount::Static((channels / CHANNELS) as u32, 1, 1),
             UNITS,
             layer.sums.arg(),
-            self.norms.arg(),
+            self.values.arg(),
             layer.table.arg(),
             room.seen.arg(),
+            self.layers[k].gamma(),
+            self.layers[k].unit.outputs,
             self.layers[k].channel0 / 2,
             layer.split.parts(),
             layer.pixels,
@@ -142,7 +165,7 @@ impl GpuReplica {
 
     /// Sums of a unit's values and of their squares over this share; its bias counts.
     fn moments(&self, layer: &LayerRoom, bias: &[f32]) -> Result<Vec<f64>> {
-        let parts: Vec<f32> = floats(&self.wait(self.ask(&[&layer.sums]))?[0]).collect();
+        let parts: Vec<f32> = floats(&self.wait(self.ask(vec![layer.sums.handle.clone()]))?[0]).collect();
         let (channels, pixels) = (layer.shape.channels, layer.pixels as f64);
         let part = |part: usize, half: usize| &parts[(2 * part + half) * channels..][..channels];
         let mut means = vec![0.0; channels];
@@ -196,16 +219,13 @@ impl GpuReplica {
     }
 
     /// Takes over what [`Self::settle`] has found.
-    fn see(&mut self, found: &Bytes, values: &[f32]) {
+    pub(super) fn see(&mut self, found: &Bytes) {
         let found: Vec<f32> = floats(found).collect();
         for k in 0..self.layers.len() {
             let (at, layer) = (self.seen_at(k), &self.layers[k]);
             let (outputs, channels) = (layer.unit.outputs, layer.outputs_padded());
-            let (means, variances) = found[2 * layer.channel0..][..2 * channels].split_at(channels);
-            let bias = layer.parts(values)[1];
-            for channel in 0..outputs {
-                self.seen[at + channel] = means[channel] + bias[channel];
-                self.seen[at + outputs + channel] = variances[channel];
+            for (half, found) in found[2 * layer.channel0..].chunks_exact(channels).take(2).enumerate() {
+                self.seen[at + half * outputs..][..outputs].copy_from_slice(&found[..outputs]);
             }
         }
     }
@@ -228,18 +248,28 @@ impl GpuReplica {
         );
     }
 
-    /// Through the network: the logits.
-    pub(super) fn forth(&mut self, room: &Room, values: &[f32], sums: &dyn Sums) -> Result<Vec<f32>> {
+    /// Through the network at the parameters that are `given`, or that the device has: to parts of the loss's sums.
+    pub(super) fn forth(
+        &mut self,
+        room: &Room,
+        given: Option<&[f32]>,
+        share: Share<'_>,
+        sums: &dyn Sums,
+    ) -> Result<()> {
+        self.begin(room, share);
+        self.send(&self.layers[0], given);
+        self.send_head(given);
         for k in 0..self.layers.len() {
             self.sum(room, k);
             self.add_up(&room.layers[k]);
             // While the device is at work.
             if let Some(next) = self.layers.get(k + 1) {
-                self.send(next, values);
+                self.send(next, given);
             }
             if sums.alone() {
                 self.settle(room, k);
             } else {
+                let values = given.context("who shares statistics has its parameters from the host")?;
                 self.settle_with(room, k, values, sums)?;
             }
             self.activate(room, &room.layers[k]);
@@ -251,15 +281,26 @@ impl GpuReplica {
             UNITS,
             last.y.arg(),
             self.head.arg(),
+            self.values.arg(),
             room.logits.arg(),
-            values.last().copied().unwrap_or_default(),
             last.shape.channels,
             self.kind,
         );
-        let answers = self.wait(self.ask(&[&room.logits, &room.seen]))?;
-        if sums.alone() {
-            self.see(&answers[1], values);
-        }
-        Ok(floats(&answers[0]).collect())
+        let (kind, [gamma, alpha]) = Kind::of(share.loss);
+        loss_sums::launch(
+            &self.client,
+            CubeCount::Static(room.split.parts() as u32, 1, 1),
+            UNITS,
+            room.logits.arg(),
+            room.grey.arg(),
+            room.mask.arg(),
+            room.judged.arg(),
+            room.split.count,
+            room.split.each,
+            gamma,
+            alpha,
+            kind,
+        );
+        Ok(())
     }
 }

@@ -37,8 +37,6 @@ pub struct Layer {
     pub at: usize,
     /// Where its channels, with padding, begin among those of all units.
     pub channel0: usize,
-    /// Its weights as they come, `[outputs, inputs, 9]`.
-    pub values: Buffer,
     /// None of the first, which reads grey levels.
     pub inner: Option<Inner>,
 }
@@ -111,13 +109,23 @@ impl Layer {
                 }
             });
             let weights = 9 * unit.inputs * unit.outputs;
-            let values = Buffer::new(client, weights, 4);
-            let layer = Self { unit, reads, level, at, channel0, values, inner };
+            let layer = Self { unit, reads, level, at, channel0, inner };
             at += weights + 3 * layer.unit.outputs;
             channel0 += layer.outputs_padded();
             layer
         };
         units(widths).into_iter().enumerate().map(layer).collect()
+    }
+
+    /// Where its gamma is among all parameters; its beta is behind.
+    pub fn gamma(&self) -> usize {
+        let Unit { inputs, outputs, .. } = self.unit;
+        self.at + 9 * inputs * outputs + outputs
+    }
+
+    /// Where its parameters end.
+    pub fn end(&self) -> usize {
+        self.gamma() + 2 * self.unit.outputs
     }
 
     /// Weights, then bias, gamma and beta, among all parameters.
@@ -154,13 +162,17 @@ pub struct Room {
     /// Crops and their side.
     pub shape: (usize, usize),
     pub grey: Buffer,
+    pub mask: Buffer,
     /// What streams of random numbers begin from, of all units and crops.
     pub starts: Buffer,
     /// Mean and variance of all units.
     pub seen: Buffer,
     /// A f32 a pixel: logits, then their slopes.
     pub logits: Buffer,
-    /// Of the head's weights.
+    /// How pixels are cut where the loss is added up, and parts of its sums, then of its slopes.
+    pub split: Split,
+    pub judged: Buffer,
+    /// Parts of the slopes of the head's weights.
     pub head: Buffer,
     /// Parts of the slopes of a convolution's weights, one unit's at a time.
     pub parts: Buffer,
@@ -179,13 +191,10 @@ pub struct LayerRoom {
     pub wide: Option<Buffer>,
     /// Of its batch norm.
     pub table: Buffer,
-    /// Sums of the slopes of its batch norm, and their means.
-    pub totals: Buffer,
+    /// Of the slopes of its batch norm.
     pub means: Buffer,
     /// Parts of sums a channel.
     pub sums: Buffer,
-    /// Of the weights.
-    pub gradient: Buffer,
     /// Where its streams' begins are.
     pub start0: usize,
     /// How pixels are cut where they are added up, and tiles, or pixels of grey, for the weights' slopes.
@@ -226,10 +235,8 @@ impl Room {
                 y: buffer(pixels * fours, 4 * bytes),
                 wide: wide.then(|| buffer(pixels * layer.inputs_padded() / 4, 4 * bytes)),
                 table: buffer(4 * fours, 16),
-                totals: buffer(2 * fours, 16),
                 means: buffer(2 * fours, 16),
                 sums: buffer(split.parts() * 2 * fours, 16),
-                gradient: buffer(9 * layer.unit.inputs * layer.unit.outputs, 4),
                 start0: unit * count,
                 split,
                 tiles,
@@ -239,12 +246,16 @@ impl Room {
         let layers: Vec<_> = layers.iter().enumerate().map(room).collect();
         let pixels = count * side * side;
         let head = layers.last().map_or(1, |last| last.sums.elements / 2);
+        let split = Split::new(pixels, BUSY, LEAST_PX);
         Self {
             shape: (count, side),
             grey: buffer(pixels.div_ceil(4), 4),
+            mask: buffer(pixels.div_ceil(4), 4),
             starts: buffer(layers.len() * count * 2, 4),
             seen: buffer(channels / 2, 16),
             logits: buffer(pixels, 4),
+            split,
+            judged: buffer(2 * split.parts(), 16),
             head: buffer(head, 16),
             parts: buffer(parts, 16),
             layers,

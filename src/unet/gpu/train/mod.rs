@@ -2,11 +2,15 @@
 //!
 //! Each unit's sums stay on the device in the precision of the step. What goes over all crops, means and variances and
 //! the sums of slopes, is added up on the host, where the replicas meet, one wait a unit each way; on the device where
-//! there is one replica only. On the way back slopes take the place of the answers that they belong to.
+//! there is one replica only, and then the parameters stay and move there too. On the way back slopes take the place of
+//! the answers that they belong to.
 
 mod back;
 mod carry;
+mod descend;
 mod forth;
+mod judge;
+mod keep;
 mod layers;
 mod norm;
 mod packing;
@@ -20,8 +24,10 @@ use cubecl::bytes::Bytes;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::ir::ElemType;
 use cubecl::prelude::{Client, CubeCount, CubeDim};
-use cubecl::server::ServerError;
+use cubecl::server::{Handle, ServerError};
 
+use self::judge::add_parts;
+use self::keep::Memory;
 use self::layers::{Layer, Product, Reads, Room};
 use self::norm::Split;
 use super::kernels::{CHANNELS, Matrices};
@@ -34,9 +40,12 @@ use crate::fault::{DeviceLost, WrongUsage, guarded};
 use crate::tile::multiple_px;
 use crate::unet::device::Chosen;
 use crate::unet::direct::Dropout;
-use crate::unet::replica::{Place, Replica, Sums};
+use crate::unet::loss::LossSums;
+use crate::unet::replica::{Keeper, Replica, Share, Sums};
 use crate::unet::trainer::CropBatch;
 
+/// Of the loss's sums, with padding.
+const TOTALS: usize = 8;
 /// Units of a workgroup.
 const UNITS: CubeDim = CubeDim::new_1d(norm::UNITS as u32);
 
@@ -53,13 +62,17 @@ pub struct GpuReplica {
     kind: ElemType,
     matrices: Option<Matrices>,
     layers: Vec<Layer>,
-    parameters: usize,
-    /// Gamma and beta of all units.
-    norms: Buffer,
+    /// All parameters and their gradient, f32 in the parameters' order.
+    values: Buffer,
+    gradient: Buffer,
     /// Weights of the first convolution, `[tap][outputs]`, and of the head.
     grey: Buffer,
     head: Buffer,
     zeros: Buffer,
+    /// The loss's sums over the whole batch, f32.
+    total: Buffer,
+    /// Where parameters stay here.
+    kept: Option<Memory>,
     room: Option<Room>,
     /// Of the last step.
     drawn: Dropout,
@@ -86,23 +99,23 @@ impl GpuReplica {
             let widths = &network.widths;
             let layers = Layer::all(&client, widths, matrices, kind.size());
             let outputs: usize = layers.iter().map(|layer| layer.unit.outputs).sum();
-            let channels: usize = layers.iter().map(Layer::outputs_padded).sum();
             let most = layers.iter().map(|layer| layer.inputs_padded().max(layer.outputs_padded())).max();
             let first = padded(widths[0]);
+            let parameters = layers.last().map_or(0, Layer::end) + widths[0] + 1;
             Ok(Self {
                 network: network.clone(),
                 name: chosen.name.clone(),
                 seed,
                 kind,
                 matrices,
-                parameters: layers.iter().map(|layer| layer.values.elements).sum::<usize>()
-                    + 3 * outputs
-                    + widths[0]
-                    + 1,
-                norms: Buffer::new(&client, channels / 2, 16),
+                values: Buffer::new(&client, parameters, 4),
+                // A convolution's bias has none, and is never written.
+                gradient: Buffer::zeros(&client, parameters),
                 grey: Buffer::new(&client, 9 * first / 4, 16),
                 head: Buffer::new(&client, first / 4, 16),
                 zeros: Buffer::of(&client, vec![0.0; most.unwrap_or(CHANNELS)]),
+                total: Buffer::new(&client, TOTALS, 4),
+                kept: None,
                 room: None,
                 drawn: Dropout::new(seed, 0, 0.0),
                 pixels: vec![0.0; layers.len()],
@@ -117,10 +130,15 @@ impl GpuReplica {
         DeviceLost(format!("{}: {why} (a smaller [train] batch needs less memory)", self.name))
     }
 
-    /// Has buffers read when all that was asked before is done.
-    fn ask(&self, buffers: &[&Buffer]) -> Asked<'_> {
-        let handles = buffers.iter().map(|buffer| buffer.handle.clone()).collect();
+    /// Has memory read when all that was asked before is done.
+    fn ask(&self, handles: Vec<Handle>) -> Asked<'_> {
         Box::pin(self.client.read_async(handles))
+    }
+
+    /// Adds up so many parts, of so many times four, and keeps some of the sums.
+    fn add_parts(&self, parts: &Buffer, (count, fours): (usize, usize), to: &Buffer, at: usize, keep: usize) {
+        let cubes = CubeCount::Static(fours as u32, 1, 1);
+        add_parts::launch(&self.client, cubes, UNITS, parts.arg(), to.arg(), count, fours, at, keep);
     }
 
     /// Waits for what was asked.
@@ -140,6 +158,11 @@ impl GpuReplica {
     /// Room for the crops, the one there is if it fits.
     fn room(&mut self, crops: &CropBatch) -> Result<Room> {
         let shape @ (count, side) = (crops.count(), crops.side_px);
+        let multiple = multiple_px(&self.network.widths) as usize;
+        ensure!(
+            side > 0 && side.is_multiple_of(multiple),
+            "crops of {side} px: must be a multiple of {multiple}"
+        );
         // Kernels count elements in 32 bits.
         let most = |layer: &Layer| {
             (count * (side >> layer.level).pow(2) * layer.inputs_padded().max(layer.outputs_padded()))
@@ -172,37 +195,45 @@ impl GpuReplica {
 }
 
 impl Replica for GpuReplica {
-    fn forward(
-        &mut self,
-        values: &[f32],
-        crops: &CropBatch,
-        place: Place,
-        sums: &dyn Sums,
-    ) -> Result<Vec<f32>> {
-        let (side, multiple) = (crops.side_px, multiple_px(&self.network.widths) as usize);
-        ensure!(
-            side > 0 && side.is_multiple_of(multiple),
-            "crops of {side} px: must be a multiple of {multiple}"
-        );
-        ensure!(values.len() == self.parameters, "parameters of another network");
+    fn forward(&mut self, values: &[f32], share: Share<'_>, sums: &dyn Sums) -> Result<LossSums> {
+        ensure!(values.len() == self.values.elements, "parameters of another network");
         guarded(|| {
-            let room = self.room(crops)?;
-            self.begin(&room, values, crops, place);
-            let logits = self.forth(&room, values, sums)?;
+            let room = self.room(share.crops)?;
+            self.forth(&room, Some(values), share, sums)?;
+            let judged = room.judged.handle.clone();
+            let answers = self.wait(self.ask(vec![judged, room.seen.handle.clone()]))?;
+            if sums.alone() {
+                self.see(&answers[1]);
+            }
             self.room = Some(room);
-            Ok(logits)
+            let found = total(&answers[0], TOTALS);
+            Ok(std::array::from_fn(|k| found[k]))
         })
     }
 
-    fn backward(&mut self, slopes: &[f32], sums: &dyn Sums, found: &Sender<Vec<f32>>) -> Result<()> {
+    fn backward(
+        &mut self,
+        share: Share<'_>,
+        total: LossSums,
+        sums: &dyn Sums,
+        found: &Sender<Vec<f32>>,
+    ) -> Result<()> {
         let room = self.room.take().context("backward without forward")?;
-        guarded(|| self.back(&room, slopes, sums, found))?;
+        let total = total.iter().map(|&sum| sum as f32).chain([0.0; TOTALS]).take(TOTALS);
+        guarded(|| {
+            self.write(&self.total, total.collect());
+            self.back_to(&room, share, sums, found)
+        })?;
         self.room = Some(room);
         Ok(())
     }
 
     fn seen(&self) -> &[f32] {
         &self.seen
+    }
+
+    fn keeper(&mut self) -> Option<&mut dyn Keeper> {
+        Some(self)
     }
 }
 

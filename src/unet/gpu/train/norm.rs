@@ -122,14 +122,30 @@ pub fn moments<E: Numeric>(
     }
 }
 
+/// Four of `values` from `at` on, of which there are so many: the rest are padding, 0.
+#[cube]
+fn four_of(values: &[f32], at: usize, four: usize, count: usize) -> Four<f32> {
+    let mut found = Four::<f32>::new(0.0);
+    #[unroll]
+    for lane in 0..4usize {
+        if four * 4 + lane < count {
+            found.insert(lane, values[at + four * 4 + lane]);
+        }
+    }
+    found
+}
+
 /// A unit's table and the batch's mean and variance, from the parts of [`moments`], where this share is the whole batch.
-/// `norms` are gamma and beta of all units, `seen` mean and variance; this unit's begin at `at`.
+/// The unit's gamma, for so many `outputs`, begins at `gamma` of all parameters' `values`, between bias and beta; mean, with
+/// the bias, and variance at `at` of `seen`.
 #[cube(launch)]
 pub fn settle(
     parts: &[Four<f32>],
-    norms: &[Four<f32>],
+    values: &[f32],
     table: &mut [Four<f32>],
     seen: &mut [Four<f32>],
+    gamma: usize,
+    outputs: usize,
     at: usize,
     count: usize,
     pixels: usize,
@@ -157,9 +173,9 @@ pub fn settle(
     if unit < FOURS {
         table[four] = mean;
         table[fours + four] = Four::<f32>::new(1.0) / (variance + Four::<f32>::new(epsilon)).sqrt();
-        table[2 * fours + four] = norms[at + four];
-        table[3 * fours + four] = norms[at + fours + four];
-        seen[at + four] = mean;
+        table[2 * fours + four] = four_of(values, gamma, four, outputs);
+        table[3 * fours + four] = four_of(values, gamma + outputs, four, outputs);
+        seen[at + four] = mean + four_of(values, gamma - outputs, four, outputs);
         seen[at + fours + four] = variance;
     }
 }
@@ -318,12 +334,15 @@ pub fn norm_slopes<E: Numeric>(
     }
 }
 
-/// Sums of the parts of [`norm_slopes`], and their means over all pixels, where this share is the whole batch.
+/// Sums of the parts of [`norm_slopes`], where this share is the whole batch: their means over all pixels, and gamma's and
+/// beta's gradient, for so many `outputs`, from `gamma` on.
 #[cube(launch)]
 pub fn settle_slopes(
     parts: &[Four<f32>],
-    totals: &mut [Four<f32>],
+    gradient: &mut [f32],
     means: &mut [Four<f32>],
+    gamma: usize,
+    outputs: usize,
     count: usize,
     pixels: usize,
     #[comptime] channels: usize,
@@ -339,8 +358,16 @@ pub fn settle_slopes(
     }
     let sum = added(&mut shared, sum, UNITS, FOURS);
     if unit < FOURS {
-        totals[four] = sum;
         means[four] = sum / Four::<f32>::new(f32::cast_from(pixels as u32));
+        // Sums of slopes are beta's, those of products gamma's.
+        let at = select(four < fours, gamma + outputs, gamma);
+        let first = four % fours * 4;
+        #[unroll]
+        for lane in 0..4usize {
+            if first + lane < outputs {
+                gradient[at + first + lane] = sum.extract(lane);
+            }
+        }
     }
 }
 

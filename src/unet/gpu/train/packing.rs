@@ -77,12 +77,13 @@ fn place(
     }
 }
 
-/// Packs a convolution's weights, `[outputs, inputs, 9]`; with `back`, for the convolution that
+/// Packs a convolution's weights, `[outputs, inputs, 9]` from `at` on; with `back`, for the convolution that
 /// gives the slopes of its inputs. `given` are the padded outputs of the packed convolution.
 #[cube(launch)]
 pub fn pack<E: Numeric>(
     values: &[f32],
     packed: &mut [Four<E>],
+    at: usize,
     given: usize,
     first: usize,
     first_padded: usize,
@@ -101,19 +102,34 @@ pub fn pack<E: Numeric>(
             let input = unpadded(input, first, first_padded, second);
             let inputs = first + second;
             if input < inputs && output < outputs {
-                four.insert(lane, values[(output * inputs + input) * 9 + tap]);
+                four.insert(lane, values[at + (output * inputs + input) * 9 + tap]);
             }
         }
         packed[ABSOLUTE_POS] = rounded::<E>(four, kind);
     }
 }
 
+/// Packs weights of one input, `[outputs, taps]` from `at` on, as `[taps][padded outputs]`.
+#[cube(launch)]
+pub fn pack_one(values: &[f32], packed: &mut [f32], at: usize, taps: usize, outputs: usize) {
+    if ABSOLUTE_POS < packed.len() {
+        let padded = packed.len() / taps;
+        let (tap, output) = (ABSOLUTE_POS / padded, ABSOLUTE_POS % padded);
+        let mut value = 0.0f32;
+        if output < outputs {
+            value = values[at + output * taps + tap];
+        }
+        packed[ABSOLUTE_POS] = value;
+    }
+}
+
 /// Adds up the parts of the slopes of a convolution's weights, and puts them in the parameters' order:
-/// `[outputs, inputs, 9]`, without padding.
+/// `[outputs, inputs, 9]`, without padding, from `begin` on.
 #[cube(launch)]
 pub fn gather(
     parts: &[Four<f32>],
     out: &mut [f32],
+    begin: usize,
     count: usize,
     inputs_padded: usize,
     outputs_padded: usize,
@@ -141,7 +157,7 @@ pub fn gather(
         for lane in 0..4usize {
             let output = at % fours * 4 + lane;
             if output < outputs {
-                out[(output * inputs + input) * 9 + at / fours / inputs_padded] = sum.extract(lane);
+                out[begin + (output * inputs + input) * 9 + at / fours / inputs_padded] = sum.extract(lane);
             }
         }
     }
