@@ -133,6 +133,4 @@ pub struct Kept {
     pub moved: bool,
     /// Of the kernels, before they moved.
     pub squares: f64,
-    /// Until the loss was known.
-    pub forward_s: f64,
 }

@@ -18,7 +18,7 @@ use super::direct::DirectReplica;
 use super::gang::{Gang, Member};
 use super::gpu::GpuReplica;
 use super::loss::Loss;
-use super::replica::{Alone, Beyond, Keeper, Kept, Place, Replica, Share, Sums};
+use super::replica::{Alone, Beyond, Kept, Place, Replica, Share, Sums};
 use crate::config::{NetworkSettings, Precision};
 use crate::fault::WrongUsage;
 
@@ -83,7 +83,7 @@ pub struct StepOutcome {
 pub struct StepSeconds {
     /// Crops to logits and loss.
     pub forward: f64,
-    /// Loss to gradient; to parameters that have moved, where the device keeps them.
+    /// Loss to gradient; the whole step, where the parameters stay on a device, which nobody waits for on the way.
     pub backward: f64,
     /// Waiting for other replicas and adding up with them.
     pub communicate: f64,
@@ -229,14 +229,19 @@ impl Trainer {
             && beyond.alone()
             && let Some(keeper) = replica.keeper()
         {
+            if !self.placed {
+                keeper.take(&self.parameters)?;
+                self.placed = true;
+            }
+            let began = Instant::now();
             let share = Share { crops, place, loss: self.regime.loss, scale: self.scale.factor };
-            let at = (!self.placed).then_some(&self.parameters);
-            let (Kept { sums, moved, squares, .. }, seconds) = step_there(keeper, at, share, descent)?;
-            (self.placed, self.stale) = (true, true);
+            let Kept { sums, moved, squares } = keeper.step(share, descent)?;
+            self.stale = true;
             let loss = checked(self.regime.loss.value(sums))?;
             self.see();
             self.scale.see(moved, self.regime.precision);
             let penalty = if moved { descent.l2 * squares } else { 0.0 };
+            let seconds = StepSeconds { backward: began.elapsed().as_secs_f64(), ..StepSeconds::default() };
             return Ok(StepOutcome { loss, penalty, moved, seconds });
         }
         let values = std::mem::take(&mut self.parameters.values);
@@ -315,22 +320,6 @@ impl Trainer {
 fn checked(loss: f64) -> Result<f32> {
     ensure!(loss.is_finite(), "the loss is {loss}: lower [train] learning_rate, or look for a broken crop");
     Ok(loss as f32)
-}
-
-/// A step on a device that keeps the parameters, and gets them first if they are `given`.
-fn step_there(
-    keeper: &mut dyn Keeper,
-    given: Option<&Parameters>,
-    share: Share<'_>,
-    descent: &Descent,
-) -> Result<(Kept, StepSeconds)> {
-    if let Some(parameters) = given {
-        keeper.take(parameters)?;
-    }
-    let began = Instant::now();
-    let kept = keeper.step(share, descent)?;
-    let (passed, forward) = (began.elapsed().as_secs_f64(), kept.forward_s);
-    Ok((kept, StepSeconds { forward, backward: passed - forward, ..StepSeconds::default() }))
 }
 
 /// What one replica found.

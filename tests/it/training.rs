@@ -9,11 +9,13 @@ use marscan::config::{OptimiserKind, ScheduleKind, Settings, load};
 use marscan::train::{Epoch, Summary};
 use safetensors::SafeTensors;
 
-use crate::files::{bytes, fail, succeed};
+use crate::devices::software;
+use crate::files::{bytes, fail, marscan_command, succeed};
 
 /// Three small scenes with their masks, and settings of a network that trains in milliseconds.
 pub struct Ground {
     folder: tempfile::TempDir,
+    device: &'static str,
 }
 
 impl Ground {
@@ -26,7 +28,7 @@ impl Ground {
         }
         let list = folder.path().join("scenes.csv");
         succeed(&["info", place, "--scenes", list.to_str().unwrap()]);
-        Self { folder }
+        Self { folder, device: "cpu" }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -39,7 +41,7 @@ impl Ground {
         std::fs::write(&file, toml::to_string(settings).unwrap()).unwrap();
         let (list, out) = (self.path("scenes.csv"), self.path(out));
         let [file, list, out] = [&file, &list, &out].map(|path| path.to_str().unwrap());
-        ["train", "--device", "cpu", "--scenes", list, "--settings", file, "--out", out]
+        ["train", "--device", self.device, "--scenes", list, "--settings", file, "--out", out]
             .map(str::to_owned)
             .to_vec()
     }
@@ -102,7 +104,7 @@ fn steps(checkpoint: &[u8]) -> i64 {
 fn start(ground: &Ground, settings: &Settings, out: &str) -> Child {
     let place = ground.path(out).join("checkpoint.safetensors");
     let before = std::fs::read(&place).ok();
-    let child = Command::new(env!("CARGO_BIN_EXE_marscan"))
+    let child = marscan_command()
         .args(ground.args(settings, out))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -193,6 +195,26 @@ fn a_run_that_was_stopped_by_signals_ends_as_one_that_never_was() {
     let before = bytes(ground.path("stopped/checkpoint.safetensors"));
     assert!(ground.train(&settings, "stopped", &[]).contains("4 epochs done"));
     assert_eq!(bytes(ground.path("stopped/checkpoint.safetensors")), before);
+}
+
+#[test]
+fn a_run_on_a_gpu_that_was_stopped_ends_as_one_that_never_was() {
+    if software().is_none() {
+        return;
+    }
+    let (ground, mut settings) = (Ground { device: "software", ..Ground::new() }, long());
+    settings.train.epochs = 2;
+    ground.train(&settings, "whole", &[]);
+    let child = start(&ground, &settings, "stopped");
+    let kill = format!("kill -TERM {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(75));
+    let at = steps(&bytes(ground.path("stopped/checkpoint.safetensors")));
+    assert!(at > 0 && at < 300 && at != 150, "not stopped within an epoch: {at} steps");
+    let losses: Vec<f64> = ground.history("whole").iter().map(|epoch| epoch.train_loss).collect();
+    assert!(losses[1] < losses[0], "nothing was learnt: {losses:?}");
+    ground.train(&settings, "stopped", &[]);
+    assert_same_end(&ground, "stopped", "whole");
 }
 
 #[test]

@@ -1,6 +1,4 @@
-//! Steps on parameters that stay on the GPU: two waits each, for the loss and for the end.
-
-use std::time::Instant;
+//! Steps on parameters that stay on the GPU, which the host waits for once.
 
 use anyhow::{Context, Result};
 use cubecl::bytes::Bytes;
@@ -105,27 +103,19 @@ impl Keeper for GpuReplica {
 
     fn step(&mut self, share: Share<'_>, descent: &Descent) -> Result<Kept> {
         guarded(|| {
-            let began = Instant::now();
             let room = self.room(share.crops)?;
             self.forth(&room, None, share, &Alone)?;
             self.add_parts(&room.judged, (room.split.parts(), TOTALS / 4), &self.total, 0, TOTALS);
-            let judged = self.ask(vec![self.total.handle.clone(), room.seen.handle.clone()]);
             self.back(&room, share)?;
             let memory = self.kept.as_ref().context("a step without parameters")?;
             self.descend(memory, descent, share.scale);
-            let surveyed = self.ask(vec![memory.surveyed.handle.clone()]);
-            let judged = self.wait(judged)?;
-            let forward_s = began.elapsed().as_secs_f64();
-            let surveyed: Vec<f32> = floats(&self.wait(surveyed)?[0]).collect();
-            let total: Vec<f64> = floats(&judged[0]).map(f64::from).collect();
-            self.see(&judged[1]);
+            let found = [&self.total, &memory.surveyed, &room.seen].map(|buffer| buffer.handle.clone());
+            let found = self.wait(self.ask(found.into()))?;
+            let [total, surveyed] = [0, 1].map(|k| floats(&found[k]).map(f64::from).collect::<Vec<_>>());
+            self.see(&found[2]);
             self.room = Some(room);
-            Ok(Kept {
-                sums: std::array::from_fn(|k| total[k]),
-                moved: surveyed[0] == 0.0,
-                squares: f64::from(surveyed[1]),
-                forward_s,
-            })
+            let sums = std::array::from_fn(|k| total[k]);
+            Ok(Kept { sums, moved: surveyed[0] == 0.0, squares: surveyed[1] })
         })
     }
 
