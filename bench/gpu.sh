@@ -5,7 +5,7 @@
 #
 # Builds nothing: MARSCAN is a binary, carried along, and KERNELS, if set, that of bench/gpu_kernels.rs. PEERS is the folder
 # of model.py and make_weights.py, PYTHON an interpreter with torch, numpy, tifffile and safetensors; OUT gets machine.txt,
-# raw.csv and table.md. ROWS (12288) of as many columns are scanned. DEVICE (gpu) may be `software`, to try the script
+# raw.csv, table.md and train_kernels.txt, where the time of a training step in f16 goes. ROWS (12288) of as many columns are scanned. DEVICE (gpu) may be `software`, to try the script
 # where there is no GPU, with few rows; PyTorch then runs on the CPU. Five minutes on an H200, most of them torch.compile's.
 set -euo pipefail
 marscan=$(realpath "$1") peers=$(realpath "$2") python=$(realpath -s "$3") rows=${5:-12288} device=${6:-gpu}
@@ -51,7 +51,10 @@ for net in unet1 unet3; do
   windows=(--window 2048 --batch 2); [ "$device" = gpu ] || windows=()
   # The weights of unet3 are drawn and its answer is noise: at this level nothing of it is measured.
   level=(); [ $net = unet1 ] || level=(--probability 0.9999)
-  "$marscan" settings --settings $net | sed 's/^batch = .*/batch = 32/' > $net.toml
+  # Two epochs of training: the first compiles the kernels.
+  epoch=$([ "$device" = gpu ] && echo 4800 || echo 32)
+  "$marscan" settings --settings $net |
+    sed "/^\[train\]/,\$ s/^batch = .*/batch = 32/; s/^epoch_crops = .*/epoch_crops = $epoch/; s/^validation_crops = .*/validation_crops = 16/" > $net.toml
   for precision in f16 bf16 f32; do
     # Twice: the first finds nothing that the driver has kept.
     for turn in cold warm; do
@@ -69,13 +72,32 @@ for net in unet1 unet3; do
     [ -n "$failed" ] || say marscan $net $precision "card memory" "$memory" MiB
     rm -rf run
     watched "$marscan" train --scenes train/scenes.csv --validation valid/scenes.csv --settings $net.toml --out run \
-      --devices "$device" --precision $precision --images $([ "$device" = gpu ] && echo 4800 || echo 32)
+      --devices "$device" --precision $precision --images $((2 * epoch))
     if [ -n "$failed" ]; then say marscan $net $precision "training refused" "$failed" ""; else
-      say marscan $net $precision training "$("$python" -c "import json; print(round(json.load(open('run/summary.json'))['images_per_s'], 1))")" images/s
+      rates=($("$python" -c "import csv; print(*(round(float(row['images_per_s']), 1) for row in csv.DictReader(open('run/history.csv'))))"))
+      say marscan $net $precision training "${rates[1]}" images/s
+      say marscan $net $precision "training with compiling" "${rates[0]}" images/s
       say marscan $net $precision "training card memory" "$memory" MiB
     fi
   done
 done
+# Each kernel's time, alone, over the second half of some steps.
+printf '[profiling]\nlogger = { level = "medium", stdout = true }\n' > cubecl.toml
+steps=$([ "$device" = gpu ] && echo 20 || echo 2)
+for net in unet1 unet3; do
+  rm -rf run; "$marscan" train --scenes train/scenes.csv --validation valid/scenes.csv --settings $net.toml --out run --devices "$device" \
+    --precision f16 --images $((32 * steps)) > said 2>&1 || { tail -1 said >&2; continue; }
+  awk -v net=$net -v steps=$((steps / 2)) '
+    /^\| / { unit = $2; sub(/[0-9.]+/, "", unit); name[++count] = $4; ms[count] = $2 * (unit == "s" ? 1000 : unit == "ms" ? 1 : unit == "ns" ? 1e-6 : 1e-3) }
+    END {
+      # A step ends where the parameters move; behind the last one the validation crops are scored.
+      for (k = 1; k <= count; k++) if (name[k] ~ /^Descend/) ends[++n] = k
+      for (k = ends[n - steps] + 1; k <= ends[n]; k++) { sum[name[k]] += ms[k]; times[name[k]]++; all += ms[k] }
+      printf "%s: %.3f ms a step in kernels\n", net, all / steps
+      for (one in sum) printf "%9.4f ms a step, %5.1f launches  %s\n", sum[one] / steps, times[one] / steps, one | "sort -rn"
+    }' said
+done > "$out/train_kernels.txt"
+rm cubecl.toml
 # How far apart the answers are, where nothing is near that lies outside of the scene.
 "$marscan" synth --out small --rows 1024 --cols 1024 --impacts 3 --name small > /dev/null
 for net in unet1 unet3; do
