@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, default_value = "marscan-demo")]
     out: PathBuf,
     #[command(flatten)]
-    device: DeviceFlags,
+    pub device: DeviceFlags,
 }
 
 const SPEC: SynthSpec = SynthSpec { rows: 2400, cols: 2000, impacts: 14, seed: 2026 };

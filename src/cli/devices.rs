@@ -1,5 +1,7 @@
 //! `marscan devices`: what the network can run on here, and which of it a scheduler gave; and the flags that choose.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args as ClapArgs;
 
@@ -16,6 +18,9 @@ pub struct DeviceFlags {
     /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
     #[arg(long)]
     pub share_gpu: bool,
+    /// Folder where GPU drivers (NVIDIA's, Mesa's) keep compiled kernels for the next start; an array's tasks may share it
+    #[arg(long, value_name = "FOLDER")]
+    pub kernel_cache: Option<PathBuf>,
 }
 
 impl DeviceFlags {

@@ -35,6 +35,9 @@ impl Epochs {
                 (self.epoch, self.headed) = (0, false);
                 self.line(&format!("repeat {number}, seed {seed}"));
             }
+            Event::First { seconds } => self.line(&format!(
+                "first step in {seconds:.2} s, on a GPU with the compiling of kernels that its driver has not kept"
+            )),
             Event::Step { epoch, steps, of, batch, loss } => self.step(epoch, steps, of, batch, loss),
             Event::Epoch(epoch) => {
                 if !std::mem::replace(&mut self.headed, true) {

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
-    device: DeviceFlags,
+    pub device: DeviceFlags,
 }
 
 /// Prints and writes the table, and draws the picture.

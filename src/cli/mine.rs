@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(long)]
     weights: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceFlags,
+    pub device: DeviceFlags,
     /// Catalogue of a scan of the training scenes, which may have been a job array: nothing is scanned here
     #[arg(long)]
     catalogue: Option<PathBuf>,

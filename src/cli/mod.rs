@@ -33,8 +33,12 @@ mod speedup;
 mod synth;
 mod train;
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use crate::job::{keep_kernels, outlive_file_size_limit};
 
 /// Finds fresh impact craters in giant orbital images of Mars with a U-Net, as a batch program for job arrays.
 #[derive(Debug, Parser)]
@@ -68,6 +72,21 @@ enum Command {
     Settings(settings::Args),
 }
 
+impl Command {
+    fn kernel_cache(&self) -> Option<&Path> {
+        let folder = match self {
+            Self::Demo(args) => &args.device.kernel_cache,
+            Self::Scan(args) => &args.device.kernel_cache,
+            Self::Review(args) => &args.device.kernel_cache,
+            Self::Mine(args) => &args.device.kernel_cache,
+            Self::Judge(args) => &args.device.kernel_cache,
+            Self::Train(args) => &args.kernel_cache,
+            _ => return None,
+        };
+        folder.as_deref()
+    }
+}
+
 /// How a command that did not fail ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
@@ -88,7 +107,10 @@ pub enum Done {
 /// # Errors
 /// Whatever ended it; [`crate::fault::WrongUsage`] in the chain means exit code 2.
 pub fn run(cli: &Cli) -> Result<Done> {
-    crate::job::outlive_file_size_limit()?;
+    if let Some(folder) = cli.command.kernel_cache() {
+        keep_kernels(folder)?;
+    }
+    outlive_file_size_limit()?;
     match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Synth(args) => synth::run(args),

@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(long)]
     weights: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceFlags,
+    pub device: DeviceFlags,
 }
 
 /// Writes the page and says what is on it, or compares.

@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long)]
     weights: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceFlags,
+    pub device: DeviceFlags,
     /// Several GPUs for each scene, in place of --device: auto (all), or a list of numbers or PCI addresses: 0,1,2,3
     #[arg(long, conflicts_with = "device")]
     devices: Option<String>,

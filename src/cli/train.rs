@@ -60,6 +60,9 @@ pub struct Args {
     /// Use a GPU though another process uses it; without it a GPU is one process's, unless a scheduler deals them out
     #[arg(long)]
     share_gpu: bool,
+    /// Folder where GPU drivers (NVIDIA's, Mesa's) keep compiled kernels for the next start; ranks may share it
+    #[arg(long, value_name = "FOLDER")]
+    pub kernel_cache: Option<PathBuf>,
     /// Threads of the CPU, which its replicas share; all without it
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,

@@ -3,6 +3,7 @@
 mod array;
 mod gpus;
 mod ids;
+mod kernels;
 mod locks;
 mod ranges;
 mod signals;
@@ -10,6 +11,7 @@ mod signals;
 pub use array::{ArrayTask, array_task};
 pub use gpus::{DriverGpu, GpuList, address, driver_gpus, gpu_list};
 pub use ids::{kept, task_id};
+pub use kernels::keep_kernels;
 pub use locks::{Asked, GpuLock, LOCKS, lock_gpu};
 pub use ranges::ranges;
 pub use signals::{StopRequest, outlive_file_size_limit};

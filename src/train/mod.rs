@@ -113,6 +113,11 @@ pub enum Event<'a> {
         /// Of its weights and crops.
         seed: u64,
     },
+    /// A run's first step since it was begun or gone on with.
+    First {
+        /// How long it took: on a GPU it compiles kernels.
+        seconds: f64,
+    },
     /// A step was taken.
     Step {
         /// The epoch it belongs to, counted from 1.

@@ -157,7 +157,11 @@ impl<'a> Course<'a> {
             if self.asked() {
                 return self.keep();
             }
+            let (afresh, began) = (self.ahead.is_none(), Instant::now());
             self.step(data.train.as_ref())?;
+            if afresh {
+                see(Event::First { seconds: began.elapsed().as_secs_f64() });
+            }
             let steps = self.state.progress.steps - first;
             let (batch, loss) = (self.train().batch as u64, self.state.progress.loss_sum / steps as f64);
             see(Event::Step { epoch, steps, of: end - first, batch, loss });

@@ -258,3 +258,17 @@ fn windows_that_a_device_cannot_hold_end_the_shard_with_a_remedy() {
     assert!(message.contains("allocat") && message.contains("--window"), "{message}");
     assert!(!folder.path().join("out/shards/shard-00000-of-00001").exists());
 }
+
+#[test]
+fn compiled_kernels_are_kept_where_it_is_said() {
+    let (folder, list, out) = scene();
+    let place = format!("{list}/kept");
+    let (code, message) = fail(&["scan", "--scenes", &list, "--out", &out, "--kernel-cache", &place]);
+    assert!(code == 2 && message.contains("--kernel-cache") && message.contains(&place), "{message}");
+    let kept = folder.path().join("kept");
+    let place = kept.to_str().unwrap();
+    let device = if software().is_some() { "software" } else { "cpu" };
+    succeed(&["scan", "--scenes", &list, "--out", &out, "--device", device, "--kernel-cache", place]);
+    let files = std::fs::read_dir(&kept).unwrap().count();
+    assert!(if device == "cpu" { files == 0 } else { files > 0 }, "{files} files");
+}
