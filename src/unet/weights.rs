@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 
 use super::layout::{BATCH_NORM_EPS, parameters, statistics, units};
@@ -147,7 +148,7 @@ impl Weights {
     /// The convolutions in the order of [`units`], batch norm folded into each in f64.
     pub fn folded(&self) -> Vec<FoldedConv> {
         units(&self.widths)
-            .iter()
+            .par_iter()
             .map(|unit| {
                 let [weight, bias] = ["weight", "bias"].map(|part| self.values(&unit.tensor("conv", part)));
                 let [gamma, beta, mean, var] = ["weight", "bias", "running_mean", "running_var"]

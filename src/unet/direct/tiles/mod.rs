@@ -84,20 +84,7 @@ impl TiledConv {
             }
             let all = first[PLACES - 1] + (blocks[0] + blocks[1]) * BLOCK;
             let mut packed = vec![[0.0; BLOCK]; all];
-            for (row, channel) in channels.iter().enumerate() {
-                let doubled = row / BLOCK < blocks[0];
-                let Some(input) = channel else { continue };
-                for lane in 0..BLOCK.min(outputs - output * BLOCK) {
-                    let filter = &conv.weight[((output * BLOCK + lane) * inputs + input) * 9..][..9];
-                    for (place, weight) in at_places(filter).into_iter().enumerate() {
-                        if has(doubled, place) {
-                            let skipped =
-                                if doubled { 0 } else { (blocks[0] - doubled_blocks(place)) * BLOCK };
-                            packed[first[place] + row - skipped][lane] = weight;
-                        }
-                    }
-                }
-            }
+            fastest(Packing { conv, output, channels: &channels, blocks, first, packed: &mut packed });
             packed
         };
         let weights = (0..outputs.div_ceil(BLOCK)).into_par_iter().map(pack).collect();
@@ -127,18 +114,65 @@ impl TiledConv {
     }
 }
 
-/// A filter's weights at all places: `FILTER w FILTER^T`.
-fn at_places(filter: &[f32]) -> [f32; PLACES] {
-    let mut across = [[0.0; 3]; READ];
-    for (across, weights) in across.iter_mut().zip(FILTER) {
-        for k in 0..3 {
-            across[k] = (0..3).map(|row| weights[row] * f64::from(filter[3 * row + k])).sum();
+/// A block of output channels that is packed.
+struct Packing<'a> {
+    conv: &'a FoldedConv,
+    output: usize,
+    /// Of each lane of each input block.
+    channels: &'a [Option<usize>],
+    blocks: [usize; 2],
+    /// Where each place begins.
+    first: [usize; PLACES],
+    packed: &'a mut [Lanes],
+}
+
+impl WithSimd for Packing<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { conv, output, channels, blocks, first, packed } = self;
+        let [inputs, outputs] = conv.channels;
+        let lanes = BLOCK.min(outputs - output * BLOCK);
+        let mut filters = [[0.0; BLOCK]; 9];
+        for (row, input) in channels.iter().enumerate() {
+            let Some(input) = input else { continue };
+            for lane in 0..lanes {
+                let filter = &conv.weight[((output * BLOCK + lane) * inputs + input) * 9..][..9];
+                for k in 0..9 {
+                    filters[k][lane] = f64::from(filter[k]);
+                }
+            }
+            let doubled = row / BLOCK < blocks[0];
+            for down in 0..READ {
+                let across = across(&filters, FILTER[down]);
+                for right in 0..READ {
+                    let place = down * READ + right;
+                    if has(doubled, place) {
+                        let skips = !doubled && !has(true, place);
+                        let row = if skips { row - blocks[0] * BLOCK } else { row };
+                        for lane in 0..BLOCK {
+                            let [a, b, c] = [0, 1, 2].map(|k| across[k][lane] * FILTER[right][k]);
+                            packed[first[place] + row][lane] = (a + b + c) as f32;
+                        }
+                    }
+                }
+            }
         }
     }
-    std::array::from_fn(|place| {
-        let (across, weights) = (across[place / READ], FILTER[place % READ]);
-        (across[0] * weights[0] + across[1] * weights[1] + across[2] * weights[2]) as f32
-    })
+}
+
+/// The sums of filters' rows: with [`FILTER`] on both sides, a filter becomes its weights at all places.
+#[inline(always)]
+fn across(filters: &[[f64; BLOCK]; 9], weights: [f64; 3]) -> [[f64; BLOCK]; 3] {
+    let mut across = [[0.0; BLOCK]; 3];
+    for k in 0..3 {
+        for lane in 0..BLOCK {
+            let [a, b, c] = [0, 1, 2].map(|row| weights[row] * filters[3 * row + k][lane]);
+            across[k][lane] = a + b + c;
+        }
+    }
+    across
 }
 
 struct TiledPiece<'a, 'b> {

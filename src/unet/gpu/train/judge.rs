@@ -70,7 +70,7 @@ fn judge(
     #[comptime] kind: Kind,
 ) -> Judged {
     let said = byte(mask, pixel);
-    let counts = byte(grey, pixel) != 0 && said != comptime!(CropBatch::DONT_CARE as u32);
+    let counts = byte(grey, pixel) != 0 && said != comptime!(u32::from(CropBatch::DONT_CARE));
     let is = said != 0;
     let right = select(is, z, -z);
     let wrong = probability(-right);
