@@ -303,7 +303,8 @@ pub struct SceneOutcome {
     /// Their area on Mars, m²: what a rate of impacts is of.
     #[serde(default)]
     pub valid_m2: Option<f64>,
-    /// Pixels that went through the network, halos and padding included.
+    /// Pixels that went through the network, halos and padding included; where its layers take fewer than others, in the
+    /// mean over its operations.
     pub computed_px: u64,
     /// Valid pixels that a first look at reduced resolution did not leave out, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

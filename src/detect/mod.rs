@@ -18,19 +18,21 @@ pub struct WindowBatch {
     pub side_px: usize,
     /// How many of `pixels`' windows are meant; the rest is padding.
     pub count: usize,
-    /// Rows and columns of each window, from its first, that are asked for; of those beyond, the answer may be anything.
-    pub rows_px: usize,
-    /// As `rows_px`.
-    pub cols_px: usize,
+    /// Rows of each window that are asked for; of others, the answer may be anything.
+    pub rows: Range<usize>,
+    /// As `rows`.
+    pub cols: Range<usize>,
     /// `[capacity, side, side]` network input.
     pub pixels: Vec<u8>,
+    /// With the answer of [`Segmenter::serve`], what it gives as [`Segmenter::computed_px`].
+    pub computed_px: u64,
 }
 
 impl WindowBatch {
     /// Room for `capacity` windows of `side_px`, which are asked for as a whole.
     pub fn new(capacity: usize, side_px: usize) -> Self {
         let pixels = vec![0; capacity * side_px * side_px];
-        Self { side_px, count: 0, rows_px: side_px, cols_px: side_px, pixels }
+        Self { side_px, count: 0, rows: 0..side_px, cols: 0..side_px, pixels, computed_px: 0 }
     }
 
     /// Windows it has room for.
@@ -58,6 +60,12 @@ pub trait Segmenter: Send {
     /// What it runs on, for `timing.csv` and the report.
     fn device(&self) -> String;
 
+    /// Pixels that a batch takes through the network; where its layers take fewer than others, in the mean over its
+    /// operations.
+    fn computed_px(&self, batch: &WindowBatch) -> u64 {
+        (batch.count * batch.rows.len() * batch.cols.len()) as u64
+    }
+
     /// The way to whole bands, where there is one; otherwise they are cut into windows.
     fn streaming(&self) -> Option<&dyn Streaming> {
         None
@@ -73,6 +81,7 @@ pub trait Segmenter: Send {
         for mut batch in batches {
             let mut probabilities = vec![0; batch.pixels.len()];
             let done = guarded(|| self.segment(&batch, &mut probabilities));
+            batch.computed_px = self.computed_px(&batch);
             batch.pixels = probabilities;
             if answers.send(done.map(|()| batch)).is_err() {
                 return;

@@ -64,7 +64,9 @@ impl<'a> Outliner<'a> {
         let corner = (first(view.row0), first(view.col0));
         let outer = (corner.0 - halo as i64, corner.1 - halo as i64);
         let pixels = square(rows, cols, outer, side);
-        let batch = WindowBatch { side_px: side, count: 1, rows_px: side, cols_px: side, pixels };
+        let inner = halo..side - halo;
+        let batch =
+            WindowBatch { count: 1, rows: inner.clone(), cols: inner, pixels, ..WindowBatch::new(0, side) };
         let mut answer = vec![0; side * side];
         guarded(|| self.segmenter.segment(&batch, &mut answer))?;
         let (down, right) = ((view.row0 - outer.0) as usize, (view.col0 - outer.1) as usize);

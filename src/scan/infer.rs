@@ -124,14 +124,14 @@ impl<'a> BandInference<'a> {
     }
 
     fn windows(&mut self, task: &BandTask, looked: Option<&Looked>) -> Result<()> {
-        let (grid, multiple) = (self.grid, self.segmenter.multiple_px() as usize);
+        let grid = self.grid;
         let mut cores = Vec::new();
         let mut batch = self.empty();
         for core in grid.cores(task.band.start, task.band.end, task.cols) {
             if looked.is_some_and(|looked| !looked.any(&core)) || !has_data(&core, task.rows) {
                 continue;
             }
-            fill(&mut batch, grid, multiple, &core, task);
+            fill(&mut batch, grid, &core, task);
             cores.push(core);
             if cores.len() == batch.capacity() {
                 ensure!(task.stop.asked().is_none(), Stopped);
@@ -150,7 +150,8 @@ impl<'a> BandInference<'a> {
     fn empty(&mut self) -> WindowBatch {
         let batch = self.spare.pop();
         let batch = batch.unwrap_or_else(|| WindowBatch::new(self.batch, self.grid.window_px as usize));
-        WindowBatch { count: 0, rows_px: 0, cols_px: 0, ..batch }
+        let none = self.grid.halo_px as usize..0;
+        WindowBatch { count: 0, rows: none.clone(), cols: none, ..batch }
     }
 
     /// Has windows of the newest band segmented; waits for others where there are enough in hand.
@@ -159,12 +160,12 @@ impl<'a> BandInference<'a> {
         if let Some(band) = self.bands.back_mut() {
             band.missing += 1;
             band.answer.windows += cores.len() as u64;
-            band.answer.computed_px += (batch.count * batch.rows_px * batch.cols_px) as u64;
         }
         self.asked.push_back((newest, cores));
         let Some(queue) = self.segmenter.queue() else {
             let mut answer = vec![0; batch.pixels.len()];
             self.segmenter.segment(&batch, &mut answer)?;
+            batch.computed_px = self.segmenter.computed_px(&batch);
             batch.pixels = answer;
             self.keep(batch);
             return Ok(());
@@ -193,6 +194,7 @@ impl<'a> BandInference<'a> {
         let (side, halo) = (batch.side_px, self.grid.halo_px as usize);
         if let Some(band) = self.bands.get_mut((number - self.number) as usize) {
             band.missing -= 1;
+            band.answer.computed_px += batch.computed_px;
             for (k, core) in cores.iter().enumerate() {
                 let (wide, col0) = (core.cols() as usize, core.col0 as usize);
                 let first_row = self.grid.core_row(core.row0);
@@ -221,9 +223,8 @@ impl ProbBand {
     }
 }
 
-/// Copies the window around `core` into the next place of `batch`; outside the scene is no data. Its core and halo are
-/// asked for, to a multiple of `multiple`.
-fn fill(batch: &mut WindowBatch, grid: TileGrid, multiple: usize, core: &PixelRect, task: &BandTask) {
+/// Copies the window around `core` into the next place of `batch`; outside the scene is no data. Its core is asked for.
+fn fill(batch: &mut WindowBatch, grid: TileGrid, core: &PixelRect, task: &BandTask) {
     let (side, cols, rows) = (batch.side_px, task.cols, task.rows);
     let halo = i64::from(grid.halo_px);
     let start = batch.count * side * side;
@@ -244,9 +245,10 @@ fn fill(batch: &mut WindowBatch, grid: TileGrid, multiple: usize, core: &PixelRe
         line[left..right].copy_from_slice(&rows.row(row as u64)[col0 as usize..col1 as usize]);
         line[right..].fill(0);
     }
-    let asked = |core_px: u64| (core_px as usize + 2 * grid.halo_px as usize).next_multiple_of(multiple);
-    batch.rows_px = batch.rows_px.max(asked(core.row1 - grid.core_row(core.row0)));
-    batch.cols_px = batch.cols_px.max(asked(core.cols()));
+    // From the whole core's begin on, so that a pixel is computed in the same place whatever the bands.
+    let end = |core_px: u64| halo as usize + core_px as usize;
+    batch.rows.end = batch.rows.end.max(end(core.row1 - grid.core_row(core.row0)));
+    batch.cols.end = batch.cols.end.max(end(core.cols()));
     batch.count += 1;
 }
 

@@ -28,7 +28,8 @@ pub fn agrees(device: &mut dyn Segmenter, cpu: &mut DirectSegmenter, precision: 
     let side = LOOKED_AT_PX + 2 * halo;
     let mut batch = WindowBatch::new(1, side);
     let mut dice = Dice::new(1, &[]);
-    batch.count = 1;
+    let core = halo..side - halo;
+    (batch.count, batch.rows, batch.cols) = (1, core.clone(), core.clone());
     // Ground, a dark spot in its midst, and a border of no data: what a scene has.
     for (k, pixel) in batch.pixels.iter_mut().enumerate() {
         let (row, col) = (k / side, k % side);
@@ -39,7 +40,6 @@ pub fn agrees(device: &mut dyn Segmenter, cpu: &mut DirectSegmenter, precision: 
     let (mut theirs, mut ours) = (vec![0; side * side], vec![0; side * side]);
     device.segment(&batch, &mut theirs)?;
     cpu.segment(&batch, &mut ours)?;
-    let core = halo..side - halo;
     let pixels = core.clone().flat_map(|row| core.clone().map(move |col| row * side + col));
     let ground = pixels.filter(|&at| batch.pixels[at] != 0);
     let off = ground.map(|at| theirs[at].abs_diff(ours[at])).max().unwrap_or(0);

@@ -236,6 +236,7 @@ fn stage<E: Numeric>(
     tile: &mut [Four<f32>],
     chunk: usize,
     window: usize,
+    corner: (usize, usize),
     side: usize,
     of_first: usize,
     of_second: usize,
@@ -243,7 +244,7 @@ fn stage<E: Numeric>(
     #[comptime] stride: usize,
 ) {
     let (fours, wide) = comptime!((form.chunk / 4, TILE + 2));
-    let (row0, col0) = (CUBE_POS_Y as usize * TILE, CUBE_POS_X as usize * TILE);
+    let (row0, col0) = corner;
     for k in range_stepped(UNIT_POS as usize, comptime!(wide * wide * fours), CUBE_DIM as usize) {
         let (at, four) = (k / fours, k % fours);
         // Before the window's first row or column: a huge number, which is outside as well.
@@ -267,6 +268,8 @@ pub fn conv_numbers<E: Numeric>(
     of_first: usize,
     of_second: usize,
     outputs: usize,
+    first_row: usize,
+    first_col: usize,
     #[comptime] form: Form,
     #[define(E)] kind: ElemType,
 ) {
@@ -280,6 +283,8 @@ pub fn conv_numbers<E: Numeric>(
     let col = unit % TILE;
     let group = unit / TILE % comptime!(form.block / UNIT_OUTPUTS) * comptime!(UNIT_OUTPUTS / 4);
     let row0 = unit / comptime!(TILE * form.block / UNIT_OUTPUTS) * UNIT_ROWS;
+    let tile_row = first_row + CUBE_POS_Y as usize * TILE;
+    let tile_col = first_col + CUBE_POS_X as usize * TILE;
     let blocks = outputs / form.block;
     let window = CUBE_POS_Z as usize / blocks;
     let block = CUBE_POS_Z as usize % blocks;
@@ -291,7 +296,8 @@ pub fn conv_numbers<E: Numeric>(
     }
     for chunk in 0..(of_first + of_second) / form.chunk {
         sync_cube();
-        stage::<E>(first, second, &mut tile, chunk, window, side, of_first, of_second, form, stride);
+        let corner = (tile_row, tile_col);
+        stage::<E>(first, second, &mut tile, chunk, window, corner, side, of_first, of_second, form, stride);
         let count = comptime!(9 * form.chunk * wide);
         for k in range_stepped(unit, count, CUBE_DIM as usize) {
             factors[k] = weights[(chunk * blocks + block) * count + k];
@@ -321,11 +327,11 @@ pub fn conv_numbers<E: Numeric>(
             }
         }
     }
-    let col = CUBE_POS_X as usize * TILE + col;
+    let col = tile_col + col;
     let four = block * wide + group;
     #[unroll]
     for row in 0..UNIT_ROWS {
-        let at_row = CUBE_POS_Y as usize * TILE + row0 + row;
+        let at_row = tile_row + row0 + row;
         if at_row < side && col < side {
             let at = ((window * side + at_row) * side + col) * (outputs / 4) + four;
             out[at] = finished::<E>(sums[comptime!(row * 2)] + bias[four], form.elu, kind);

@@ -1,5 +1,7 @@
 //! A convolution's launch, of a scan or of a training step.
 
+use std::ops::Range;
+
 use cubecl::ir::ElemType;
 use cubecl::prelude::{Client, CubeCount};
 
@@ -9,27 +11,26 @@ use super::matrices::conv_matrices;
 use crate::detect::WindowBatch;
 
 /// Windows, or crops, of one level.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Windows {
     pub count: usize,
     /// Pixels from a row to the next, and rows from a window to the next.
     pub side: usize,
-    /// What is computed of each, from its first row and column.
-    pub rows: usize,
-    pub cols: usize,
+    /// What is computed of each.
+    pub rows: Range<usize>,
+    pub cols: Range<usize>,
 }
 
 impl Windows {
-    /// Those that are meant of a batch.
-    pub fn of(batch: &WindowBatch) -> Self {
-        let WindowBatch { side_px, count, rows_px, cols_px, .. } = *batch;
-        Self { count, side: side_px, rows: rows_px, cols: cols_px }
+    /// As a whole.
+    pub fn whole(count: usize, side: usize) -> Self {
+        Self { count, side, rows: 0..side, cols: 0..side }
     }
 
-    /// As they are `level` levels deeper.
-    pub fn at(&self, level: usize) -> Self {
-        let Self { count, side, rows, cols } = *self;
-        Self { count, side: side >> level, rows: rows >> level, cols: cols >> level }
+    /// What is asked for of a batch.
+    pub fn of(batch: &WindowBatch) -> Self {
+        let WindowBatch { side_px, count, rows, cols, .. } = batch;
+        Self { count: *count, side: *side_px, rows: rows.clone(), cols: cols.clone() }
     }
 }
 
@@ -39,13 +40,13 @@ impl Conv {
         &self,
         client: &Client,
         kind: ElemType,
-        windows: Windows,
+        windows: &Windows,
         [first, second, weights, bias, out]: [&Buffer; 5],
     ) {
-        let Windows { count, side, rows, cols } = windows;
+        let (side, rows, cols) = (windows.side, &windows.rows, &windows.cols);
         let tile = self.matrices.map_or((TILE, TILE), |(by, cut)| (cut.rows, by.rows));
-        let (high, wide) = (rows.div_ceil(tile.0) as u32, cols.div_ceil(tile.1) as u32);
-        let cubes = CubeCount::Static(wide, high, (count * (self.outputs / self.form.block)) as u32);
+        let (high, wide) = (rows.len().div_ceil(tile.0) as u32, cols.len().div_ceil(tile.1) as u32);
+        let cubes = CubeCount::Static(wide, high, (windows.count * (self.outputs / self.form.block)) as u32);
         let second_channels = self.second.map_or(0, |second| second.channels);
         if let Some((by, cut)) = self.matrices {
             conv_matrices::launch(
@@ -61,6 +62,8 @@ impl Conv {
                 self.first.channels,
                 second_channels,
                 self.outputs,
+                rows.start,
+                cols.start,
                 self.form,
                 by,
                 cut,
@@ -80,6 +83,8 @@ impl Conv {
                 self.first.channels,
                 second_channels,
                 self.outputs,
+                rows.start,
+                cols.start,
                 self.form,
                 kind,
             );

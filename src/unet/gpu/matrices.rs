@@ -5,8 +5,8 @@ use cubecl::prelude::*;
 
 use super::kernels::{Cut, Form, Four, Matrices, PLANE_ROWS, Reading, finished, place, there};
 
-/// A 3x3 convolution with bias, and with ELU if that is asked for, its products of `E` by cooperative matrices, its sums
-/// in f32. `weights` is `[step of depth][tap][outputs / cols][cols][depth]`.
+/// A 3x3 convolution with bias, and with ELU if that is asked for, of the windows' pixels from the given row and column on:
+/// its products of `E` by cooperative matrices, its sums in f32. `weights` is `[step of depth][tap][outputs / cols][cols][depth]`.
 #[cube(launch)]
 pub fn conv_matrices<E: Float>(
     first: &[Four<E>],
@@ -18,6 +18,8 @@ pub fn conv_matrices<E: Float>(
     of_first: usize,
     of_second: usize,
     outputs: usize,
+    first_row: usize,
+    first_col: usize,
     #[comptime] form: Form,
     #[comptime] by: Matrices,
     #[comptime] cut: Cut,
@@ -45,7 +47,9 @@ pub fn conv_matrices<E: Float>(
             Matrix::<f32>::from_value(MatrixIdent::Accumulator, m, n, by.depth, MatrixLayout::Undefined, 0.0);
         sums.push(zero);
     }
-    let at = Plane { window, side, block, row0, output0, outputs };
+    let (tile_row, tile_col) =
+        (first_row + CUBE_POS_Y as usize * cut.rows, first_col + CUBE_POS_X as usize * m);
+    let at = Plane { window, side, block, tile_row, tile_col, row0, output0, outputs };
     add_source::<E>(
         first,
         weights,
@@ -88,9 +92,9 @@ pub fn conv_matrices<E: Float>(
             let (end, sum) = (scratch.len(), &sums[comptime!(row * parts + part)]);
             cmma::store(&mut scratch[mine..end], sum, comptime!(n as u32), MatrixLayout::RowMajor);
             sync_plane();
-            let at_row = CUBE_POS_Y as usize * cut.rows + row0 + row;
+            let at_row = tile_row + row0 + row;
             for k in range_stepped(UNIT_POS_X as usize, comptime!(m * fours), comptime!(by.plane)) {
-                let at_col = CUBE_POS_X as usize * m + k / fours;
+                let at_col = tile_col + k / fours;
                 let four = (block * form.block + output0 + part * n) / 4 + k % fours;
                 if at_row < side && at_col < side {
                     let at = ((window * side + at_row) * side + at_col) * (outputs / 4) + four;
@@ -109,6 +113,9 @@ struct Plane {
     side: usize,
     /// Of outputs.
     block: usize,
+    /// The workgroup's first, in the window.
+    tile_row: usize,
+    tile_col: usize,
     /// In the workgroup.
     row0: usize,
     /// In the block.
@@ -147,8 +154,8 @@ fn add_source<E: Float>(
     for k in 0..comptime!(pixels.div_ceil(units)) {
         let pixel = (UNIT_POS as usize + k * units) / fours;
         // Before the window's first row or column: a huge number, which is outside as well.
-        let row = CUBE_POS_Y as usize * cut.rows + pixel / wide - 1;
-        let col = CUBE_POS_X as usize * by.rows + pixel % wide - 1;
+        let row = at.tile_row + pixel / wide - 1;
+        let col = at.tile_col + pixel % wide - 1;
         places[k] = place(at.window, row, col, at.side, channels / 4, read);
     }
     let mut some_pixels = Array::<Four<E>>::new(comptime!(pixels.div_ceil(units)));

@@ -10,6 +10,7 @@ mod pack;
 mod plan;
 mod train;
 
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, sync_channel};
 use std::time::Instant;
 
@@ -25,9 +26,10 @@ use cubecl::zspace::Tiling;
 use self::kernels::{Matrices, conv_grey, head};
 use self::launch::Windows;
 use self::pack::{Taps, padded, zero_padded};
-use self::plan::{Step, cooperative, kind, storable};
+use self::plan::{Step, cooperative, kind, needed, storable};
 pub use self::train::GpuReplica;
 use super::device::Chosen;
+use super::layout::units;
 use super::weights::Weights;
 use crate::config::Precision;
 use crate::detect::{Segmenter, WindowBatch};
@@ -112,7 +114,7 @@ impl Buffer {
     }
 
     /// Some of its f32.
-    fn part(&self, range: std::ops::Range<usize>) -> Handle {
+    fn part(&self, range: Range<usize>) -> Handle {
         let behind = (self.elements - range.end) * 4;
         self.handle.clone().offset_start(range.start as u64 * 4).offset_end(behind as u64)
     }
@@ -206,7 +208,6 @@ impl GpuSegmenter {
     pub fn kernel_times(&mut self, side_px: usize, count: usize, rounds: usize) -> Result<Vec<KernelTime>> {
         let pixels = vec![128; count * side_px * side_px];
         self.run(side_px, &pixels, true)?;
-        let windows = Windows { count, side: side_px, rows: side_px, cols: side_px };
         let room = self.room.take().ok_or_else(|| lost(&self.name, count, side_px, "no memory is kept"))?;
         let time = |name: String, flop_per_px: usize, level: usize, launch: &dyn Fn()| {
             let wait = || self.client.read_one(self.head.0.handle.clone());
@@ -225,7 +226,8 @@ impl GpuSegmenter {
             let Step { channels, level, out, .. } = &step.0;
             let (inputs, outputs) = (channels.iter().sum::<usize>(), self.widths[out / 2]);
             let name = format!("level {level}, {channels:?} to {outputs}");
-            all.push(time(name, 18 * inputs * outputs, *level, &|| self.convolve(&room, step, windows))?);
+            let of_level = Windows::whole(count, side_px >> level);
+            all.push(time(name, 18 * inputs * outputs, *level, &|| self.convolve(&room, step, &of_level))?);
         }
         all.push(time("head".into(), 2 * self.widths[0], 0, &|| self.answer(&room, count))?);
         self.room = Some(room);
@@ -236,8 +238,7 @@ impl GpuSegmenter {
     fn run(&mut self, side: usize, pixels: &[u8], bytes: bool) -> Result<Bytes> {
         let count = pixels.len() / (side * side);
         guarded(|| {
-            let windows = Windows { count, side, rows: side, cols: side };
-            let answer = self.launch(pixels, windows, (count, bytes))?;
+            let answer = self.launch(pixels, &Windows::whole(count, side), (count, bytes))?;
             self.client.read_one(answer).map_err(|why| lost(&self.name, count, side, &said(&why)))
         })
     }
@@ -247,10 +248,10 @@ impl GpuSegmenter {
     fn launch(
         &mut self,
         pixels: &[u8],
-        windows: Windows,
+        windows: &Windows,
         (capacity, bytes): (usize, bool),
     ) -> Result<Handle> {
-        let Windows { count, side, .. } = windows;
+        let Windows { count, side, .. } = *windows;
         let shape = (capacity, side, bytes);
         // Kernels count elements in 32 bits.
         if elements(&self.widths, capacity * side * side).any(|elements| u32::try_from(elements).is_err()) {
@@ -261,8 +262,8 @@ impl GpuSegmenter {
         let room = same.unwrap_or_else(|| Room::new(&self.client, &self.widths, self.kind.size(), shape));
         self.client.write(&room.grey.handle, Bytes::from_bytes_vec(pixels[..count * side * side].to_vec()));
         self.convolve_grey(&room, count);
-        for step in &self.steps {
-            self.convolve(&room, step, windows);
+        for (step, windows) in self.steps.iter().zip(self.needed(windows)) {
+            self.convolve(&room, step, &windows);
         }
         self.answer(&room, count);
         let used = (count * side * side).next_multiple_of(4) * if bytes { 1 } else { 4 };
@@ -270,6 +271,16 @@ impl GpuSegmenter {
         let answer = room.answer.handle.clone().offset_end(left as u64);
         self.room = Some(room);
         Ok(answer)
+    }
+
+    /// What each step must compute for what is asked of `windows`.
+    fn needed(&self, Windows { count, side, rows, cols }: &Windows) -> Vec<Windows> {
+        let needed = |asked: &Range<usize>| {
+            needed(self.steps.iter().map(|(step, _)| step), self.widths.len(), *side, asked.clone())
+        };
+        let both = needed(rows).into_iter().zip(needed(cols)).zip(&self.steps);
+        both.map(|((rows, cols), (step, _))| Windows { count: *count, side: side >> step.level, rows, cols })
+            .collect()
     }
 
     fn convolve_grey(&self, room: &Room, count: usize) {
@@ -308,10 +319,10 @@ impl GpuSegmenter {
         );
     }
 
-    fn convolve(&self, room: &Room, (step, [weights, bias]): &(Step, [Buffer; 2]), windows: Windows) {
+    fn convolve(&self, room: &Room, (step, [weights, bias]): &(Step, [Buffer; 2]), windows: &Windows) {
         let [first, second, out] = [step.sources[0], step.sources[1], step.out].map(|k| &room.activations[k]);
         let buffers = [first, second, weights, bias, out];
-        step.conv.launch(&self.client, self.kind, windows.at(step.level), buffers);
+        step.conv.launch(&self.client, self.kind, windows, buffers);
     }
 }
 
@@ -344,10 +355,25 @@ impl Segmenter for GpuSegmenter {
         self.name.clone()
     }
 
+    fn computed_px(&self, batch: &WindowBatch) -> u64 {
+        let units = units(&self.widths).into_iter();
+        // The first convolution takes whole windows.
+        let windows = std::iter::once(Windows::whole(batch.count, batch.side_px))
+            .chain(self.needed(&Windows::of(batch)));
+        let (mut done, mut all) = (0.0, 0.0);
+        for (unit, windows) in units.zip(windows) {
+            let Windows { count, side, rows, cols } = windows;
+            let of_pixel = (unit.inputs * unit.outputs) as f64;
+            done += of_pixel * (count * rows.len() * cols.len()) as f64;
+            all += of_pixel * (count * side * side) as f64;
+        }
+        (batch.meant_px() as f64 * done / all).round() as u64
+    }
+
     fn segment(&mut self, batch: &WindowBatch, probabilities: &mut [u8]) -> Result<()> {
         let meant = batch.meant_px();
         guarded(|| {
-            let answer = self.launch(&batch.pixels, Windows::of(batch), (batch.capacity(), true))?;
+            let answer = self.launch(&batch.pixels, &Windows::of(batch), (batch.capacity(), true))?;
             let answer = self.client.read_one(answer);
             let answer =
                 answer.map_err(|why| lost(&self.name, batch.capacity(), batch.side_px, &said(&why)))?;
@@ -376,9 +402,10 @@ impl Segmenter for GpuSegmenter {
                     }
                 }
             });
-            for batch in batches {
+            for mut batch in batches {
+                batch.computed_px = self.computed_px(&batch);
                 let room = (batch.capacity(), true);
-                let answer = guarded(|| self.launch(&batch.pixels, Windows::of(&batch), room));
+                let answer = guarded(|| self.launch(&batch.pixels, &Windows::of(&batch), room));
                 let answer = answer.map(|answer| client.read_async(vec![answer]));
                 if launched.send((batch, answer)).is_err() {
                     return;

@@ -1,6 +1,7 @@
 //! What a network's convolutions are on a device: where each reads and writes, and in which sizes it is cut.
 
 use std::fmt;
+use std::ops::Range;
 
 use cubecl::ir::features::{Plane, TypeUsage};
 use cubecl::ir::{ElemType, FloatKind};
@@ -50,6 +51,37 @@ impl Step {
         }
         all
     }
+}
+
+/// Rows, or columns, of its level that each of a network's steps must compute so that those `asked` for are right, in
+/// windows of `side` px.
+pub fn needed<'a>(
+    steps: impl DoubleEndedIterator<Item = &'a Step>,
+    levels: usize,
+    side: usize,
+    asked: Range<usize>,
+) -> Vec<Range<usize>> {
+    // Of each activation as it is when a step has been taken; what the first convolution computes is not looked at.
+    let mut wanted = vec![None; 2 * levels];
+    wanted[1] = Some(asked);
+    let mut all = Vec::new();
+    for step in steps.rev() {
+        let own = wanted[step.out].take().unwrap_or(0..0);
+        let around = own.start.saturating_sub(1)..(own.end + 1).min(side >> step.level);
+        let sources = step.sources.into_iter().zip([Some(step.conv.first), step.conv.second]);
+        for (source, reading) in sources.filter_map(|(k, source)| Some((k, source?.reading))) {
+            let read = match reading {
+                Reading::Same => around.clone(),
+                Reading::Halved => 2 * around.start..2 * around.end,
+                Reading::Doubled => around.start / 2..around.end.div_ceil(2),
+            };
+            let before = wanted[source].get_or_insert(read.clone());
+            *before = before.start.min(read.start)..before.end.max(read.end);
+        }
+        all.push(own);
+    }
+    all.reverse();
+    all
 }
 
 impl Conv {

@@ -179,9 +179,9 @@ impl GpuReplica {
 
     /// A convolution's sums.
     fn convolve(&self, (count, side): (usize, usize), product: &Product, from: [&Buffer; 2], to: &Buffer) {
-        let windows = Windows { count, side, rows: side, cols: side };
+        let windows = Windows::whole(count, side);
         let buffers = [from[0], from[1], &product.weights, &self.zeros, to];
-        product.conv.launch(&self.client, self.kind, windows, buffers);
+        product.conv.launch(&self.client, self.kind, &windows, buffers);
     }
 
     /// What a unit after the first reads.
