@@ -46,7 +46,7 @@ pub fn make(out: &Path, spec: &RunSpec) -> Result<()> {
         mask: None,
     };
     let records: Vec<SceneRecord> = (0..spec.scenes).map(record).collect();
-    let shards = plan(&records, spec.shards, 1024, 464);
+    let shards = plan(&records, spec.shards, 1024);
     shards.par_iter().try_for_each(|shard| {
         let goal = |k: usize| spec.impacts * k as u64 / spec.shards as u64;
         publish(out, &records, shard, goal(shard.index + 1) - goal(shard.index))

@@ -38,12 +38,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Done> {
     let settings = args.flags.load()?;
     let list = SceneList::read(&args.scenes)?;
-    let core_px = u64::from(settings.core_px());
     if let Some(text) = &args.simulate {
         return simulated(&list, &counts(text)?, args.mpx_s);
     }
     let shards = args.shards.unwrap_or(1) as usize;
-    let shards = plan(&list.records, shards, settings.scan.band_rows, core_px);
+    let shards = plan(&list.records, shards, settings.scan.band_rows);
     say!("shard  bands      Mpx  rows");
     let mut most = 0;
     for shard in &shards {

@@ -73,7 +73,7 @@ pub struct ScanSettings {
     /// What the network is computed in; a CPU has f32 and, with AMX, bf16.
     #[serde(default)]
     pub precision: Precision,
-    /// Rows read, inferred and measured in one piece, at most; rounded up to whole windows' cores.
+    /// Rows read, inferred and measured in one piece, at most.
     pub band_rows: u64,
     /// Probability from which a pixel is impact, 0..=1.
     pub probability: f64,

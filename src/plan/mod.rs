@@ -13,10 +13,9 @@ use deal::{Rows, deal};
 /// Deals the scenes' rows to `shards` shards.
 ///
 /// A shard gets contiguous rows in the list's order, as much work as any other to a row. The work of a scene is
-/// its pixels, or its valid ones where these are known, and that of a row its share. Bands end at multiples of
-/// `core_px`, where windows do. A shard beyond the work is empty.
-pub fn plan(scenes: &[SceneRecord], shards: usize, band_rows: u64, core_px: u64) -> Vec<Shard> {
-    let band_rows = band_rows.div_ceil(core_px).max(1) * core_px;
+/// its pixels, or its valid ones where these are known, and that of a row its share. Within a scene, bands end at
+/// multiples of `band_rows`. A shard beyond the work is empty.
+pub fn plan(scenes: &[SceneRecord], shards: usize, band_rows: u64) -> Vec<Shard> {
     let bands = |hand: &[Rows]| hand.iter().flat_map(|rows| bands(rows, band_rows)).collect();
     let hands = deal(&rows(scenes), shards);
     let shard = |(index, hand): (usize, &Vec<Rows>)| Shard { index, count: shards, bands: bands(hand) };
@@ -65,7 +64,7 @@ mod tests {
     fn every_row_is_scanned_once_for_any_count_of_shards() {
         let scenes = [scene(81786, 13896), scene(2766, 3119), scene(1, 1), scene(35705, 11144)];
         for shards in [1, 2, 3, 7, 64, 1000] {
-            let all = plan(&scenes, shards, 1024, 464);
+            let all = plan(&scenes, shards, 1024);
             assert_eq!(all.len(), shards);
             assert!(all.iter().all(|shard| shard.bands.is_sorted_by_key(|band| (band.scene, band.row0))));
             let mut bands: Vec<Band> = all.iter().flat_map(|shard| shard.bands.clone()).collect();
@@ -79,7 +78,7 @@ mod tests {
                 }
                 assert_eq!((band.scene, band.row0), next);
                 assert!(
-                    band.row1.is_multiple_of(464)
+                    band.row1.is_multiple_of(1024)
                         || band.row1 == scenes[next.0].rows
                         || cut.contains(&band.row1)
                 );
@@ -94,7 +93,7 @@ mod tests {
     fn shards_are_nearly_equal_and_a_giant_scene_is_cut() {
         let scenes = [scene(81786, 13896), scene(2766, 3119), scene(35705, 11144)];
         let pixels: Vec<u64> =
-            plan(&scenes, 8, 1024, 464).iter().map(|shard| shard_pixels(&scenes, shard)).collect();
+            plan(&scenes, 8, 1024).iter().map(|shard| shard_pixels(&scenes, shard)).collect();
         let (most, mean) = (*pixels.iter().max().unwrap(), pixels.iter().sum::<u64>() / 8);
         assert!(most - mean < 2 * 13896, "{pixels:?}");
     }
@@ -103,7 +102,7 @@ mod tests {
     fn valid_pixels_count_where_they_are_known_and_equal_shards_stay_in_order() {
         let mut scenes = [scene(46400, 1000), scene(46400, 1000)];
         scenes[0].valid_px = Some(0);
-        let all = plan(&scenes, 4, 1024, 464);
+        let all = plan(&scenes, 4, 1024);
         assert!(all[0].bands.iter().any(|band| band.scene == 0));
         for (shard, quarter) in all.iter().zip(0..) {
             let band = shard.bands.iter().find(|band| band.scene == 1).unwrap();

@@ -108,7 +108,7 @@ mod tests {
     fn ten_thousand_scenes_are_planned_for_4096_tasks_within_a_second() {
         let list = scenes(STUDY.into_iter().cycle().take(10_000));
         let began = std::time::Instant::now();
-        let shards = super::super::plan(&list, 4096, 1024, 352);
+        let shards = super::super::plan(&list, 4096, 1024);
         let seconds = began.elapsed().as_secs_f64();
         assert!(seconds < 1.0, "{seconds} s");
         assert_eq!(shards.len(), 4096);

@@ -150,7 +150,7 @@ impl<'a> BandInference<'a> {
     fn empty(&mut self) -> WindowBatch {
         let batch = self.spare.pop();
         let batch = batch.unwrap_or_else(|| WindowBatch::new(self.batch, self.grid.window_px as usize));
-        let none = self.grid.halo_px as usize..0;
+        let none = usize::MAX..0;
         WindowBatch { count: 0, rows: none.clone(), cols: none, ..batch }
     }
 
@@ -245,11 +245,15 @@ fn fill(batch: &mut WindowBatch, grid: TileGrid, core: &PixelRect, task: &BandTa
         line[left..right].copy_from_slice(&rows.row(row as u64)[col0 as usize..col1 as usize]);
         line[right..].fill(0);
     }
-    // From the whole core's begin on, so that a pixel is computed in the same place whatever the bands.
-    let end = |core_px: u64| halo as usize + core_px as usize;
-    batch.rows.end = batch.rows.end.max(end(core.row1 - grid.core_row(core.row0)));
-    batch.cols.end = batch.cols.end.max(end(core.cols()));
+    let asked = |from: u64, to: u64, first: i64| (from as i64 - first) as usize..(to as i64 - first) as usize;
+    widen(&mut batch.rows, asked(core.row0, core.row1, first_row));
+    widen(&mut batch.cols, asked(core.col0, core.col1, first_col));
     batch.count += 1;
+}
+
+/// Takes in another range.
+fn widen(range: &mut Range<usize>, other: Range<usize>) {
+    *range = range.start.min(other.start)..range.end.max(other.end);
 }
 
 impl BandTask<'_> {

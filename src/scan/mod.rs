@@ -122,8 +122,7 @@ pub struct ShardSummary {
 impl ScanJob {
     /// The shards of this run.
     pub fn plan(&self) -> Vec<Shard> {
-        let core_px = u64::from(self.settings.core_px());
-        plan(&self.scenes.records, self.shards, self.settings.scan.band_rows, core_px)
+        plan(&self.scenes.records, self.shards, self.settings.scan.band_rows)
     }
 
     /// What this run's results depend on.

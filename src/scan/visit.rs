@@ -35,9 +35,8 @@ pub fn visit_scene(
 ) -> Result<()> {
     let scan = &settings.scan;
     let grid = TileGrid { window_px: scan.window_px, halo_px: segmenter.halo_px() };
-    let (reach, core) = (u64::from(reach_px(segmenter)), u64::from(settings.core_px()));
+    let (reach, band_rows) = (u64::from(reach_px(segmenter)), scan.band_rows);
     let (all, cols) = (scene.header().rows, scene.header().cols);
-    let band_rows = scan.band_rows.div_ceil(core).max(1) * core;
     let never = StopRequest::default();
     let mut inference = BandInference::new(segmenter, None, grid, scan.batch);
     for row0 in (0..all).step_by(band_rows as usize) {

@@ -79,7 +79,7 @@ fn any_count_of_shards_bands_threads_and_batches_gives_the_same_bytes() {
         ("3", &["--shards", "3", "--threads", "1"]),
         ("7", &["--shards", "7", "--batch", "3"]),
         ("64", &["--shards", "64"]),
-        ("bands", &["--band-rows", "1"]),
+        ("bands", &["--band-rows", "3"]),
         ("bands128", &["--band-rows", "128", "--threads", "2"]),
         ("windows", &["--window", "96"]),
     ] {
@@ -156,7 +156,7 @@ fn the_network_too_gives_the_same_bytes_over_shards_threads_and_bands() {
         let wanted = scan("whole", &[]);
         assert!(String::from_utf8_lossy(&wanted).lines().count() > 3, "nothing was found in {precision}");
         assert!(scan("3", &["--shards", "3", "--threads", "1"]) == wanted, "{precision}");
-        assert!(scan("7", &["--shards", "7", "--band-rows", "1"]) == wanted, "{precision}");
+        assert!(scan("7", &["--shards", "7", "--band-rows", "53"]) == wanted, "{precision}");
         wanted
     };
     let wanted = everywhere_the_same("f32");
@@ -197,7 +197,7 @@ fn the_squared_error_is_the_masks_whatever_the_shards() {
     for shards in ["1", "3"] {
         let out = folder.join(shards);
         let (list, out) = (list.to_str().unwrap(), out.to_str().unwrap());
-        let flags = ["--masks", "--settings", "threshold", "--window", "64", "--band-rows", "1"];
+        let flags = ["--masks", "--settings", "threshold", "--window", "64", "--band-rows", "7"];
         succeed(&[&["scan", "--scenes", list, "--out", out, "--shards", shards], &flags[..]].concat());
         succeed(&["merge", out]);
         let catalogue = format!("{out}/catalogue.csv");

@@ -8,9 +8,9 @@ fn wrong_settings_are_exit_2_with_the_keys_name() {
     let path = folder.path().join("mine.toml");
     let good = std::fs::read_to_string("configs/unet1.toml").unwrap();
     let cases = [
-        (good.replace("window_px = 400", "window_px = 402"), "scan.window_px = 402"),
+        (good.replace("window_px = 1024", "window_px = 1026"), "scan.window_px = 1026"),
         (good.replace("min_area_px", "min_aera_px"), "min_aera_px"),
-        (good.replace("batch = 1\n", ""), "batch"),
+        (good.replace("batch = 2\n", ""), "batch"),
         (good.replace("dropout = 0.2", "dropout = \"much\""), "dropout"),
         (good.replace("loss = \"bce-jaccard\"", "loss = \"hinge\""), "hinge"),
         (good.replace("optimiser = \"nadam\"", "optimiser = \"lion\""), "lion"),

@@ -102,7 +102,7 @@ fn a_task_that_lsf_warns_goes_on_when_it_is_requeued() {
     let (folder, lsf) = (folder.path(), Lsf::new(folder.path()));
     scene(folder);
     // Nine bands a task: there is a middle to be told in.
-    let flags = "--settings unet1 --device cpu --window 100 --band-rows 1";
+    let flags = "--settings unet1 --device cpu --window 100 --band-rows 52";
     let wanted = alone(folder, flags);
     let env = [("SCENES", "images/scenes.csv"), ("OUT", "warned"), ("FLAGS", flags)];
     let told = told_in_the_middle("warned", folder.join("warned/shards"));

@@ -63,7 +63,7 @@ fn shards_bands_and_threads_do_not_change_a_byte_of_a_map() {
     for (name, flags) in [
         ("3", &["--shards", "3", "--threads", "1", "--window", "64"][..]),
         ("8", &["--shards", "8", "--window", "96", "--band-rows", "96"]),
-        ("bands", &["--band-rows", "1", "--threads", "2"]),
+        ("bands", &["--band-rows", "5", "--threads", "2"]),
     ] {
         let made = maps(folder, name, &[&["--settings", "threshold"], flags].concat());
         assert!(whole.iter().zip(&made).all(|(a, b)| bytes(a) == bytes(b)), "{name}");
@@ -76,7 +76,7 @@ fn a_networks_map_has_the_catalogues_peaks_in_it_and_costs_nothing_when_not_aske
     let folder = folder.path();
     let device = ["--device", "cpu"];
     let one = maps(folder, "one", &device);
-    let three = maps(folder, "three", &[&device[..], &["--shards", "3", "--band-rows", "1"]].concat());
+    let three = maps(folder, "three", &[&device[..], &["--shards", "3", "--band-rows", "61"]].concat());
     assert!(one.iter().zip(&three).all(|(a, b)| bytes(a) == bytes(b)));
     let impacts: Vec<Impact> = read_rows(&folder.join("one/catalogue.csv")).unwrap();
     let map = open(&one[0]);

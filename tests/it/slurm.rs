@@ -309,7 +309,7 @@ struct Late {
 }
 
 /// Small windows and bands: there is a middle for a signal to come in.
-const NETWORK: [&str; 8] = ["--settings", "unet1", "--device", "cpu", "--window", "100", "--band-rows", "1"];
+const NETWORK: [&str; 8] = ["--settings", "unet1", "--device", "cpu", "--window", "100", "--band-rows", "52"];
 
 fn submit_what_is_stopped(slurm: &Slurm) -> Late {
     let options = ["--cpus-per-task=1", "--array=0-1"];
