@@ -150,8 +150,7 @@ impl<'a> BandInference<'a> {
     fn empty(&mut self) -> WindowBatch {
         let batch = self.spare.pop();
         let batch = batch.unwrap_or_else(|| WindowBatch::new(self.batch, self.grid.window_px as usize));
-        let none = usize::MAX..0;
-        WindowBatch { count: 0, rows: none.clone(), cols: none, ..batch }
+        WindowBatch { count: 0, rows: 0..0, cols: 0..0, ..batch }
     }
 
     /// Has windows of the newest band segmented; waits for others where there are enough in hand.
@@ -253,7 +252,8 @@ fn fill(batch: &mut WindowBatch, grid: TileGrid, core: &PixelRect, task: &BandTa
 
 /// Takes in another range.
 fn widen(range: &mut Range<usize>, other: Range<usize>) {
-    *range = range.start.min(other.start)..range.end.max(other.end);
+    let both = range.start.min(other.start)..range.end.max(other.end);
+    *range = if range.is_empty() { other } else { both };
 }
 
 impl BandTask<'_> {
