@@ -253,7 +253,7 @@ fn fill(batch: &mut WindowBatch, grid: TileGrid, core: &PixelRect, task: &BandTa
 /// Takes in another range.
 fn widen(range: &mut Range<usize>, other: Range<usize>) {
     let both = range.start.min(other.start)..range.end.max(other.end);
-    *range = if range.is_empty() { other } else { both };
+    *range = if range.start == range.end { other } else { both };
 }
 
 impl BandTask<'_> {
