@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::trainer::CropBatch;
+use super::crops::CropBatch;
 
 /// A loss function.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,6 +8,7 @@ mod adapters;
 mod burn_network;
 mod burn_replica;
 mod check;
+mod crops;
 pub mod descent;
 pub mod device;
 mod direct;
@@ -30,10 +31,11 @@ use crate::fault::WrongUsage;
 
 pub use burn_network::BurnNetwork;
 pub use check::agrees;
+pub use crops::CropBatch;
 pub use device::{Chosen, Machine};
 pub use direct::DirectSegmenter;
 pub use gpu::{GpuSegmenter, KernelTime};
-pub use trainer::{CropBatch, LossScale, Regime, Slope, StepOutcome, StepSeconds, Trainer};
+pub use trainer::{LossScale, Regime, Slope, StepOutcome, StepSeconds, Trainer};
 pub use weights::Weights;
 pub use workers::{Make, Workers};
 

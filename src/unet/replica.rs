@@ -4,9 +4,9 @@ use std::sync::mpsc::Sender;
 
 use anyhow::Result;
 
+use super::crops::CropBatch;
 use super::descent::{Descent, Parameters};
 use super::loss::{Loss, LossSums};
-use super::trainer::CropBatch;
 use crate::ranks::joined;
 
 /// Adds up over all replicas of a step; every one of them gets the sums.

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::burn_replica::BurnReplica;
+use super::crops::CropBatch;
 use super::descent::{Descent, Parameters, kernels};
 use super::device::Chosen;
 use super::direct::DirectReplica;
@@ -24,34 +25,6 @@ use crate::fault::WrongUsage;
 
 /// Batch norm's running statistics take this share of each batch, as the peers' network does.
 const STATISTICS_MOMENTUM: f32 = 0.01;
-
-/// Crops and masks of one step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CropBatch {
-    /// Side of a crop, px.
-    pub side_px: usize,
-    /// `[count, side, side]` network input, 0 = no data.
-    pub pixels: Vec<u8>,
-    /// `[count, side, side]`: 0 is ground, [`Self::DONT_CARE`] counts for nothing, everything else is impact.
-    pub mask: Vec<u8>,
-}
-
-impl CropBatch {
-    /// What the mask says of a pixel that is neither to be impact nor not.
-    pub const DONT_CARE: u8 = 127;
-
-    /// Crops in it.
-    pub fn count(&self) -> usize {
-        self.pixels.len() / (self.side_px * self.side_px)
-    }
-
-    /// The crops of `range`.
-    fn part(&self, range: std::ops::Range<usize>) -> Self {
-        let crop_px = self.side_px * self.side_px;
-        let px = range.start * crop_px..range.end * crop_px;
-        Self { side_px: self.side_px, pixels: self.pixels[px.clone()].to_vec(), mask: self.mask[px].to_vec() }
-    }
-}
 
 /// What a batch gives.
 #[derive(Clone, Debug, PartialEq)]

@@ -22,10 +22,10 @@ use super::conv::blocked;
 use super::kernel::{BLOCK, Lanes, Rows, SLACK_PX};
 use crate::config::NetworkSettings;
 use crate::tile::multiple_px;
+use crate::unet::crops::CropBatch;
 use crate::unet::layout::{Unit, parameters, units};
 use crate::unet::loss::LossSums;
 use crate::unet::replica::{Place, Replica, Share, Sums};
-use crate::unet::trainer::CropBatch;
 
 /// The network in training on the processor.
 pub struct DirectReplica {

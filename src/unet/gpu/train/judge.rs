@@ -3,9 +3,9 @@
 use cubecl::prelude::*;
 
 use super::norm::{UNITS, added};
+use crate::unet::crops::CropBatch;
 use crate::unet::gpu::kernels::Four;
 use crate::unet::loss::Loss;
-use crate::unet::trainer::CropBatch;
 
 /// A loss, as far as kernels are compiled for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -38,11 +38,11 @@ use super::{Buffer, said};
 use crate::config::{NetworkSettings, Precision};
 use crate::fault::{DeviceLost, WrongUsage, guarded};
 use crate::tile::multiple_px;
+use crate::unet::crops::CropBatch;
 use crate::unet::device::Chosen;
 use crate::unet::direct::Dropout;
 use crate::unet::loss::LossSums;
 use crate::unet::replica::{Keeper, Replica, Share, Sums};
-use crate::unet::trainer::CropBatch;
 
 /// Of the loss's sums, with padding.
 const TOTALS: usize = 8;
