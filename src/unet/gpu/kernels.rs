@@ -340,7 +340,7 @@ pub fn conv_numbers<E: Numeric>(
     }
 }
 
-/// The first convolution, of grey levels, four a word: a unit computes four channels of a pixel. `weights` is
+/// The first convolution, of grey levels, four a word: a unit computes [`CHANNELS`] of a pixel. `weights` is
 /// `[tap][outputs]`.
 #[cube(launch)]
 pub fn conv_grey<E: Numeric>(
@@ -353,21 +353,33 @@ pub fn conv_grey<E: Numeric>(
     #[comptime] rises: bool,
     #[define(E)] kind: ElemType,
 ) {
-    if ABSOLUTE_POS < out.len() {
-        let fours = comptime!(outputs / 4);
-        let (pixel, four) = (ABSOLUTE_POS / fours, ABSOLUTE_POS % fours);
+    let (fours, each) = comptime!((outputs / 4, CHANNELS / 4));
+    if ABSOLUTE_POS * each < out.len() {
+        let first = ABSOLUTE_POS * each % fours;
+        let pixel = ABSOLUTE_POS * each / fours;
         let (row, col) = (pixel / side % side, pixel % side);
-        let mut sum = Four::<f32>::new(0.0);
+        let mut sums = Array::<Four<f32>>::new(each);
+        #[unroll]
+        for k in 0..each {
+            sums[k] = Four::<f32>::new(0.0);
+        }
         #[unroll]
         for tap in 0..9usize {
             let (down, right) = comptime!((tap / 3, tap % 3));
             if row + down - 1 < side && col + right - 1 < side {
                 let at = pixel + down * side + right - side - 1;
                 let value = (grey[at / 4] >> ((at % 4) as u32 * 8)) & 255;
-                sum += Four::<f32>::new(f32::cast_from(value) / 255.0) * weights[tap * fours + four];
+                let value = Four::<f32>::new(f32::cast_from(value) / 255.0);
+                #[unroll]
+                for k in 0..each {
+                    sums[k] += value * weights[tap * fours + first + k];
+                }
             }
         }
-        out[ABSOLUTE_POS] = finished::<E>(sum + bias[four], rises, kind);
+        #[unroll]
+        for k in 0..each {
+            out[ABSOLUTE_POS * each + k] = finished::<E>(sums[k] + bias[first + k], rises, kind);
+        }
     }
 }
 

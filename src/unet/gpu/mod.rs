@@ -23,7 +23,7 @@ use cubecl::prelude::{BufferArg, Client, CubeDim, TensorBinding};
 use cubecl::server::{Handle, ServerError};
 use cubecl::zspace::Tiling;
 
-use self::kernels::{Matrices, conv_grey, head};
+use self::kernels::{CHANNELS, Matrices, conv_grey, head};
 use self::launch::Windows;
 use self::pack::{Taps, padded, zero_padded};
 use self::plan::{Step, cooperative, kind, needed, storable};
@@ -286,10 +286,10 @@ impl GpuSegmenter {
     fn convolve_grey(&self, room: &Room, count: usize) {
         let [weights, bias] = &self.grey;
         let (first, units, side) = (&room.activations[0], CubeDim::new_1d(UNITS), room.shape.1);
-        let elements = count * side * side * padded(self.widths[0]) / 4;
+        let work = count * side * side * padded(self.widths[0]) / CHANNELS;
         conv_grey::launch(
             &self.client,
-            calculate_cube_count_elemwise(&self.client, elements, units),
+            calculate_cube_count_elemwise(&self.client, work, units),
             units,
             room.grey.arg(),
             weights.arg(),

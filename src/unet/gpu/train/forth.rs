@@ -112,7 +112,7 @@ impl GpuReplica {
         }
         conv_grey::launch(
             &self.client,
-            self.each(z.elements),
+            self.each(z.elements * 4 / CHANNELS),
             UNITS,
             room.grey.arg(),
             self.grey.arg(),
