@@ -23,6 +23,8 @@ pub struct BandInference<'a> {
     batch: usize,
     /// Batches that were used, to be filled again.
     spare: Vec<WindowBatch>,
+    /// Room for an answer, where batches are answered one by one.
+    answer: Vec<u8>,
     /// The oldest first.
     bands: VecDeque<UnderWay>,
     /// The cores that each batch in hand answers for, and its band's number.
@@ -52,6 +54,9 @@ pub struct BandTask<'a> {
     pub stop: &'a StopRequest,
 }
 
+/// Lines of a window that a thread copies at least.
+const LINES: usize = 64;
+
 /// The probabilities of a band.
 pub struct ProbBand {
     /// `[rows, cols]`, 0..=255; 0 where there is no data.
@@ -72,8 +77,9 @@ impl<'a> BandInference<'a> {
         grid: TileGrid,
         batch: usize,
     ) -> Self {
-        let (spare, bands, asked) = (Vec::new(), VecDeque::new(), VecDeque::new());
-        Self { segmenter, screen, grid, batch, spare, bands, asked, number: 0 }
+        let (spare, answer) = (Vec::new(), Vec::new());
+        let (bands, asked) = (VecDeque::new(), VecDeque::new());
+        Self { segmenter, screen, grid, batch, spare, answer, bands, asked, number: 0 }
     }
 
     /// The first look, where there is one.
@@ -162,10 +168,10 @@ impl<'a> BandInference<'a> {
         }
         self.asked.push_back((newest, cores));
         let Some(queue) = self.segmenter.queue() else {
-            let mut answer = vec![0; batch.pixels.len()];
-            self.segmenter.segment(&batch, &mut answer)?;
+            self.answer.resize(batch.pixels.len(), 0);
+            self.segmenter.segment(&batch, &mut self.answer)?;
             batch.computed_px = self.segmenter.computed_px(&batch);
-            batch.pixels = answer;
+            std::mem::swap(&mut batch.pixels, &mut self.answer);
             self.keep(batch);
             return Ok(());
         };
@@ -195,14 +201,16 @@ impl<'a> BandInference<'a> {
             band.missing -= 1;
             band.answer.computed_px += batch.computed_px;
             for (k, core) in cores.iter().enumerate() {
-                let (wide, col0) = (core.cols() as usize, core.col0 as usize);
-                let first_row = self.grid.core_row(core.row0);
-                for row in core.row0..core.row1 {
-                    let from = (k * side + halo + (row - first_row) as usize) * side + halo;
-                    let to = ((row - band.row0) * band.cols) as usize + col0;
-                    band.answer.probabilities[to..to + wide]
-                        .copy_from_slice(&batch.pixels[from..from + wide]);
-                }
+                let cols = core.col0 as usize..core.col1 as usize;
+                // The core's corner in the batch.
+                let first_row = k * side + halo + (core.row0 - self.grid.core_row(core.row0)) as usize;
+                let lines = [core.row0, core.row1].map(|row| ((row - band.row0) * band.cols) as usize);
+                let lines =
+                    band.answer.probabilities[lines[0]..lines[1]].par_chunks_exact_mut(band.cols as usize);
+                lines.with_min_len(LINES).enumerate().for_each(|(row, line)| {
+                    let from = (first_row + row) * side + halo;
+                    line[cols.clone()].copy_from_slice(&batch.pixels[from..from + cols.len()]);
+                });
             }
         }
         self.spare.push(batch);
@@ -234,16 +242,16 @@ fn fill(batch: &mut WindowBatch, grid: TileGrid, core: &PixelRect, task: &BandTa
     let left = (col0 - first_col) as usize;
     let right = left + (col1 - col0) as usize;
     let there = rows.range();
-    for (k, line) in batch.pixels[start..start + side * side].chunks_exact_mut(side).enumerate() {
+    let lines = batch.pixels[start..start + side * side].par_chunks_exact_mut(side);
+    lines.with_min_len(LINES).enumerate().for_each(|(k, line)| {
         let row = first_row + k as i64;
         if row < 0 || !there.contains(&(row as u64)) {
-            line.fill(0);
-            continue;
+            return line.fill(0);
         }
         line[..left].fill(0);
         line[left..right].copy_from_slice(&rows.row(row as u64)[col0 as usize..col1 as usize]);
         line[right..].fill(0);
-    }
+    });
     let asked = |from: u64, to: u64, first: i64| (from as i64 - first) as usize..(to as i64 - first) as usize;
     widen(&mut batch.rows, asked(core.row0, core.row1, first_row));
     widen(&mut batch.cols, asked(core.col0, core.col1, first_col));
