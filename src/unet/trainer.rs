@@ -217,6 +217,7 @@ impl Trainer {
             let seconds = StepSeconds { backward: began.elapsed().as_secs_f64(), ..StepSeconds::default() };
             return Ok(StepOutcome { loss, penalty, moved, seconds });
         }
+        self.parameters()?;
         let values = std::mem::take(&mut self.parameters.values);
         let slope = self.slope(&values, crops, place, beyond);
         self.parameters.values = values;

@@ -191,7 +191,7 @@ impl GpuReplica {
     /// As [`Self::settle`], of all replicas.
     fn settle_with(&mut self, room: &Room, k: usize, values: &[f32], sums: &dyn Sums) -> Result<()> {
         let (layer, outputs) = (&room.layers[k], self.layers[k].unit.outputs);
-        let [_, bias, gamma, beta] = self.layers[k].parts(values);
+        let [bias, gamma, beta] = self.layers[k].parts(values);
         let mut all = self.moments(layer, bias)?;
         sums.add(&mut all)?;
         let pixels = all[2 * outputs];

@@ -128,11 +128,10 @@ impl Layer {
         self.gamma() + 2 * self.unit.outputs
     }
 
-    /// Weights, then bias, gamma and beta, among all parameters.
-    pub fn parts<'a>(&self, values: &'a [f32]) -> [&'a [f32]; 4] {
-        let Unit { inputs, outputs, .. } = self.unit;
-        let (weights, rest) = values[self.at..].split_at(9 * inputs * outputs);
-        [weights, &rest[..outputs], &rest[outputs..2 * outputs], &rest[2 * outputs..3 * outputs]]
+    /// Its bias, gamma and beta among all parameters.
+    pub fn parts<'a>(&self, values: &'a [f32]) -> [&'a [f32]; 3] {
+        let outputs = self.unit.outputs;
+        [0, 1, 2].map(|k| &values[self.gamma() - outputs + k * outputs..][..outputs])
     }
 
     /// Channels of each source, with the first one's padding.
