@@ -75,6 +75,11 @@ impl Form {
     pub fn stride(&self) -> usize {
         (self.chunk + 8) / 4
     }
+
+    /// As [`Self::stride`], from an output's weights to the next's.
+    pub fn weights_stride(&self) -> usize {
+        (9 * self.chunk + 8) / 4
+    }
 }
 
 /// Rows, columns and depth of a cooperative matrix, and the units of a plane.
@@ -110,8 +115,8 @@ impl Cut {
 
     /// Shared memory that a workgroup needs.
     pub fn shared_bytes(&self, form: &Form, by: Matrices) -> usize {
-        let tile = (self.rows + 2) * (by.rows + 2) * (form.chunk + 8) * 2;
-        tile + 9 * form.chunk * form.block * 2 + self.planes() * by.rows * by.cols * 4
+        let tile = (self.rows + 2) * (by.rows + 2) * form.stride();
+        (tile + form.block * form.weights_stride()) * 8 + self.planes() * by.rows * by.cols * 4
     }
 }
 

@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 use super::kernels::{Cut, Form, Four, Matrices, PLANE_ROWS, Reading, finished, place, there};
 
 /// A 3x3 convolution with bias, and with ELU if that is asked for, of the windows' pixels from the given row and column on:
-/// its products of `E` by cooperative matrices, its sums in f32. `weights` is `[step of depth][tap][outputs / cols][cols][depth]`.
+/// its products of `E` by cooperative matrices, its sums in f32. `weights` is `[chunk][output][tap][chunk's channels]`.
 #[cube(launch)]
 pub fn conv_matrices<E: Float>(
     first: &[Four<E>],
@@ -29,7 +29,7 @@ pub fn conv_matrices<E: Float>(
     // Cooperative matrices are loaded from multiples of 16 bytes: so is all that follows.
     let tile = comptime!((cut.rows + 2) * (m + 2) * form.stride());
     let mut tile = Shared::<[Four<E>]>::new_aligned_slice(tile, 16usize);
-    let factors = comptime!(9 * form.chunk * form.block / 4);
+    let factors = comptime!(form.block * form.weights_stride());
     let mut factors = Shared::<[Four<E>]>::new_aligned_slice(factors, 16usize);
 
     let plane = UNIT_POS_Y as usize;
@@ -143,11 +143,9 @@ fn add_source<E: Float>(
     let units = comptime!(cut.planes() * by.plane);
     let (wide, fours) = comptime!((by.rows + 2, form.chunk / 4));
     let steps = comptime!(form.chunk / by.depth);
-    // Fours of the tile, of the weights, and of these those of a tap: of the block, and of all.
+    // Fours of the tile, of the weights, and of these an output's.
     let pixels = comptime!((cut.rows + 2) * wide * fours);
-    let taps = comptime!(9 * form.chunk * form.block / 4);
-    let mine = comptime!(form.block * by.depth / 4);
-    let all = at.outputs * comptime!(by.depth / 4);
+    let (taps, each) = comptime!((9 * fours * form.block, 9 * fours));
     // A unit's share of the tile is the same pixels for all channels.
     let mut places = Array::<usize>::new(comptime!(pixels.div_ceil(units)));
     #[unroll]
@@ -161,6 +159,7 @@ fn add_source<E: Float>(
     let mut some_pixels = Array::<Four<E>>::new(comptime!(pixels.div_ceil(units)));
     let mut some_taps = Array::<Four<E>>::new(comptime!(taps.div_ceil(units)));
     for chunk in 0..channels / form.chunk {
+        let first_tap = ((before / form.chunk + chunk) * at.outputs + at.block * form.block) * each;
         // All that is read is on its way before any of it is waited for.
         #[unroll]
         for k in 0..comptime!(pixels.div_ceil(units)) {
@@ -174,8 +173,7 @@ fn add_source<E: Float>(
         for k in 0..comptime!(taps.div_ceil(units)) {
             let unit = UNIT_POS as usize + k * units;
             if comptime!((k + 1) * units <= taps) || unit < taps {
-                let tap = before / by.depth * 9 + chunk * comptime!(9 * steps) + unit / mine;
-                some_taps[k] = weights[tap * all + at.block * mine + unit % mine];
+                some_taps[k] = weights[first_tap + unit];
             }
         }
         sync_cube();
@@ -190,7 +188,7 @@ fn add_source<E: Float>(
         for k in 0..comptime!(taps.div_ceil(units)) {
             let unit = UNIT_POS as usize + k * units;
             if comptime!((k + 1) * units <= taps) || unit < taps {
-                factors[unit] = some_taps[k];
+                factors[unit / each * comptime!(form.weights_stride()) + unit % each] = some_taps[k];
             }
         }
         sync_cube();
@@ -236,9 +234,10 @@ fn multiply<E: Float>(
     for tap in 0..3usize {
         #[unroll]
         for part in 0..parts {
-            let of = (step * 9 + tap * 3 + shift) * comptime!(form.block / n) + at.output0 / n + part;
-            let from = &factors[of * comptime!(n * k / 4)..factors.len()];
-            let every = comptime!(k as u32);
+            let of = (at.output0 + part * n) * comptime!(form.weights_stride());
+            let first = of + (tap * 3 + shift) * comptime!(form.chunk / 4) + step * comptime!(k / 4);
+            let from = &factors[first..factors.len()];
+            let every = comptime!(form.weights_stride() as u32 * 4);
             let weight =
                 Matrix::<Four<E>>::from_slice(MatrixIdent::B, m, n, k, MatrixLayout::ColMajor, from, every);
             #[unroll]

@@ -176,9 +176,9 @@ impl GpuSegmenter {
             let steps = Step::all(&widths, matrices).into_iter().zip(inner).map(|(step, conv)| {
                 let bias = put(zero_padded(&conv.bias, step.conv.outputs));
                 let factors = match matrices {
-                    Some(by) => {
+                    Some(_) => {
                         let conv = conv.rounded(precision);
-                        let taps = Taps::new(&conv, &step.channels).matrices(step.conv.outputs, by);
+                        let taps = Taps::new(&conv, &step.channels).matrices(&step.conv);
                         Buffer::as_type(&client, taps, dtype)
                     }
                     None => put(Taps::new(&conv, &step.channels).numbers(&step.conv)),

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::kernels::{CHANNELS, Conv, Matrices};
+use super::kernels::{CHANNELS, Conv};
 use crate::unet::weights::FoldedConv;
 
 /// Channels with their padding.
@@ -37,13 +37,14 @@ impl<'a> Taps<'a> {
         }
     }
 
-    /// `[step of depth][tap][outputs / cols][cols][depth]`.
-    pub fn matrices(&self, outputs: usize, by: Matrices) -> Vec<f32> {
-        let mut all = vec![0.0; self.inputs.len() * 9 * outputs];
-        all.par_chunks_exact_mut(9 * outputs * by.depth).enumerate().for_each(|(step, all)| {
-            for (k, depth) in all.chunks_exact_mut(by.depth).enumerate() {
-                for (input, to) in (step * by.depth..).zip(depth) {
-                    *to = self.at(k % outputs, input, k / outputs);
+    /// `[chunk][output][tap][chunk's channels]`.
+    pub fn matrices(&self, conv: &Conv) -> Vec<f32> {
+        let chunk = conv.form.chunk;
+        let mut all = vec![0.0; self.inputs.len() * 9 * conv.outputs];
+        all.par_chunks_exact_mut(9 * chunk * conv.outputs).enumerate().for_each(|(part, all)| {
+            for (k, channels) in all.chunks_exact_mut(chunk).enumerate() {
+                for (input, to) in (part * chunk..).zip(channels) {
+                    *to = self.at(k / 9, input, k % 9);
                 }
             }
         });

@@ -67,7 +67,7 @@ impl Product {
         let conv = Conv::new(first, second, outputs, matrices);
         let conv = Conv { form: Form { elu: false, ..conv.form }, ..conv };
         let (order, bytes) = match matrices {
-            Some(by) => (Order::Matrices { depth: by.depth }, bytes),
+            Some(_) => (Order::Matrices { chunk: conv.form.chunk }, bytes),
             None => (Order::Numbers { chunk: conv.form.chunk, block: conv.form.block }, 4),
         };
         let inputs = first.channels + second.map_or(0, |source| source.channels);

@@ -15,8 +15,8 @@ pub const GATHERING: usize = UNITS / GATHERED;
 /// The order of a convolution's packed weights, which is that of [`super::super::pack::Taps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
-    /// `[step of depth][tap][outputs][depth]`.
-    Matrices { depth: usize },
+    /// `[chunk][output][tap][chunk's channels]`.
+    Matrices { chunk: usize },
     /// `[chunk][outputs / block][tap][chunk's channels][block]`.
     Numbers { chunk: usize, block: usize },
 }
@@ -29,8 +29,7 @@ impl Order {
     /// Inputs that lie together.
     fn inputs(self) -> usize {
         match self {
-            Self::Matrices { depth } => depth,
-            Self::Numbers { chunk, .. } => chunk,
+            Self::Matrices { chunk } | Self::Numbers { chunk, .. } => chunk,
         }
     }
 
@@ -64,11 +63,8 @@ fn place(
     let (inputs, outputs) = comptime!((order.inputs(), order.outputs()));
     if comptime!(order.is_matrices()) {
         let rest = element / comptime!(inputs / 4);
-        (
-            rest / given / 9 * inputs + element % comptime!(inputs / 4) * 4 + lane,
-            rest % given,
-            rest / given % 9,
-        )
+        let input = rest / 9 / given * inputs + element % comptime!(inputs / 4) * 4 + lane;
+        (input, rest / 9 % given, rest % 9)
     } else {
         let rest = element / comptime!(outputs / 4);
         let (block, blocks) = (rest / comptime!(9 * inputs), given / outputs);
