@@ -3,7 +3,7 @@
 //!
 //! A convolution keeps the sums of a few rows by one stretch of columns in registers: what is read for a row serves
 //! the three rows that it touches. A workgroup puts what its tile of pixels needs into shared memory, some input
-//! channels at a time.
+//! channels at a time. Products are added by `fma`, for a driver need not make one instruction of two.
 // A kernel's `_type` is read where it is compiled, not where it runs.
 #![allow(clippy::used_underscore_binding)]
 
@@ -324,8 +324,9 @@ pub fn conv_numbers<E: Numeric>(
                         #[unroll]
                         for row in 0..UNIT_ROWS {
                             let pixel = Four::<f32>::new(pixels[comptime!(row + tap)].extract(channel));
-                            sums[comptime!(row * 2)] += pixel * low;
-                            sums[comptime!(row * 2 + 1)] += pixel * high;
+                            let (left, right) = comptime!((row * 2, row * 2 + 1));
+                            sums[left] = fma(pixel, low, sums[left]);
+                            sums[right] = fma(pixel, high, sums[right]);
                         }
                     }
                 }
@@ -377,7 +378,7 @@ pub fn conv_grey<E: Numeric>(
                 let value = Four::<f32>::new(f32::cast_from(value) / 255.0);
                 #[unroll]
                 for k in 0..each {
-                    sums[k] += value * weights[tap * fours + first + k];
+                    sums[k] = fma(value, weights[tap * fours + first + k], sums[k]);
                 }
             }
         }
@@ -405,7 +406,7 @@ pub fn head<E: Numeric>(
     let mut sum = Four::<f32>::new(0.0);
     let pixel = min(ABSOLUTE_POS, source.len() / fours - 1);
     for four in 0..fours {
-        sum += Four::<f32>::cast_from(source[pixel * fours + four]) * weights[four];
+        sum = fma(Four::<f32>::cast_from(source[pixel * fours + four]), weights[four], sum);
     }
     let logit = sum.extract(0usize) + sum.extract(1usize) + sum.extract(2usize) + sum.extract(3usize) + bias;
     let probability = 1.0 / (1.0 + (-logit).exp());

@@ -218,9 +218,10 @@ pub fn weight_slopes_numbers<E: Numeric>(
                 let below = inputs[from + (row + 2) * comptime!((COLS + 2) * FOURS)];
                 #[unroll]
                 for lane in 0..4usize {
-                    sums[lane] += Four::<f32>::new(above.extract(lane)) * slope;
-                    sums[comptime!(4 + lane)] += Four::<f32>::new(level.extract(lane)) * slope;
-                    sums[comptime!(8 + lane)] += Four::<f32>::new(below.extract(lane)) * slope;
+                    let (second, third) = comptime!((4 + lane, 8 + lane));
+                    sums[lane] = fma(Four::<f32>::new(above.extract(lane)), slope, sums[lane]);
+                    sums[second] = fma(Four::<f32>::new(level.extract(lane)), slope, sums[second]);
+                    sums[third] = fma(Four::<f32>::new(below.extract(lane)), slope, sums[third]);
                 }
                 above = level;
                 level = below;
@@ -437,7 +438,7 @@ pub fn weight_slopes_grey<E: Numeric>(
             if row + down - 1 < side && col + right - 1 < side {
                 let at = pixel + down * side + right - side - 1;
                 let value = (grey[at / 4] >> ((at % 4) as u32 * 8)) & 255;
-                sums[tap] += Four::<f32>::new(f32::cast_from(value) / 255.0) * slope;
+                sums[tap] = fma(Four::<f32>::new(f32::cast_from(value) / 255.0), slope, sums[tap]);
             }
         }
     }
