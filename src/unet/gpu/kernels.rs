@@ -31,8 +31,6 @@ pub type Four<E> = Vector<E, Const<4>>;
 pub enum Reading {
     /// Pixel by pixel.
     Same,
-    /// It has twice the rows and columns: the largest of four counts.
-    Halved,
     /// It has half of them: each counts for four.
     Doubled,
 }
@@ -172,10 +170,6 @@ pub fn place(
                 let half = side / 2;
                 at = ((window * half + row / 2) * half + col / 2) * fours;
             }
-            Reading::Halved => {
-                let twice = side * 2;
-                at = ((window * twice + row * 2) * twice + col * 2) * fours;
-            }
         }
     }
     at
@@ -183,26 +177,10 @@ pub fn place(
 
 /// Four channels at a [`place`]; zeros outside.
 #[cube]
-pub fn there<E: Numeric>(
-    source: &[Four<E>],
-    at: usize,
-    four: usize,
-    side: usize,
-    fours: usize,
-    #[comptime] read: Reading,
-) -> Four<E> {
+pub fn there<E: Numeric>(source: &[Four<E>], at: usize, four: usize) -> Four<E> {
     let mut value = Four::<E>::new(E::from_int(0));
     if at != OUTSIDE {
-        let at = at + four;
-        if comptime!(read == Reading::Halved) {
-            let under = at + side * 2 * fours;
-            let upper = max(Four::<f32>::cast_from(source[at]), Four::<f32>::cast_from(source[at + fours]));
-            let lower =
-                max(Four::<f32>::cast_from(source[under]), Four::<f32>::cast_from(source[under + fours]));
-            value = Four::<E>::cast_from(max(upper, lower));
-        } else {
-            value = source[at];
-        }
+        value = source[at + four];
     }
     value
 }
@@ -224,10 +202,10 @@ pub fn of_both<E: Numeric>(
     let mut value = Four::<E>::new(E::from_int(0));
     if four < of_first / 4 {
         let at = place(window, row, col, side, of_first / 4, read.0);
-        value = there::<E>(first, at, four, side, of_first / 4, read.0);
+        value = there::<E>(first, at, four);
     } else if let Some(read) = comptime!(read.1) {
         let at = place(window, row, col, side, of_second / 4, read);
-        value = there::<E>(second, at, four - of_first / 4, side, of_second / 4, read);
+        value = there::<E>(second, at, four - of_first / 4);
     }
     value
 }
@@ -386,6 +364,26 @@ pub fn conv_grey<E: Numeric>(
         for k in 0..each {
             out[ABSOLUTE_POS * each + k] = finished::<E>(sums[k] + bias[first + k], rises, kind);
         }
+    }
+}
+
+/// The largest of four pixels, of `elements` of windows of `side` px, from windows of twice that.
+#[cube(launch)]
+pub fn pool<E: Numeric>(
+    source: &[Four<E>],
+    out: &mut [Four<E>],
+    elements: usize,
+    side: usize,
+    fours: usize,
+    #[define(E)] _kind: ElemType,
+) {
+    if ABSOLUTE_POS < elements {
+        let (pixel, four) = (ABSOLUTE_POS / fours, ABSOLUTE_POS % fours);
+        let at = (pixel / side * 4 * side + pixel % side * 2) * fours + four;
+        let under = at + 2 * side * fours;
+        let upper = max(Four::<f32>::cast_from(source[at]), Four::<f32>::cast_from(source[at + fours]));
+        let lower = max(Four::<f32>::cast_from(source[under]), Four::<f32>::cast_from(source[under + fours]));
+        out[ABSOLUTE_POS] = Four::<E>::cast_from(max(upper, lower));
     }
 }
 

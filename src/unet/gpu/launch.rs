@@ -1,13 +1,14 @@
-//! A convolution's launch, of a scan or of a training step.
+//! Launches that scans and training steps share.
 
 use std::ops::Range;
 
+use cubecl::calculate_cube_count_elemwise;
 use cubecl::ir::ElemType;
-use cubecl::prelude::{Client, CubeCount};
+use cubecl::prelude::{Client, CubeCount, CubeDim};
 
-use super::Buffer;
-use super::kernels::{Conv, TILE, conv_numbers, units};
+use super::kernels::{Conv, TILE, conv_numbers, pool, units};
 use super::matrices::conv_matrices;
+use super::{Buffer, UNITS};
 use crate::detect::WindowBatch;
 
 /// Windows, or crops, of one level.
@@ -90,4 +91,16 @@ impl Conv {
             );
         }
     }
+}
+
+/// Pools activations of so many channels to `count` windows of `side` px.
+pub fn pooled(
+    client: &Client,
+    kind: ElemType,
+    [from, to]: [&Buffer; 2],
+    (count, side, channels): (usize, usize, usize),
+) {
+    let (elements, units) = (count * side * side * channels / 4, CubeDim::new_1d(UNITS));
+    let cubes = calculate_cube_count_elemwise(client, elements, units);
+    pool::launch(client, cubes, units, from.arg(), to.arg(), elements, side, channels / 4, kind);
 }

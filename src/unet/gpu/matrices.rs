@@ -165,8 +165,7 @@ fn add_source<E: Float>(
         for k in 0..comptime!(pixels.div_ceil(units)) {
             let unit = UNIT_POS as usize + k * units;
             if comptime!((k + 1) * units <= pixels) || unit < pixels {
-                some_pixels[k] =
-                    there::<E>(source, places[k], chunk * fours + unit % fours, at.side, channels / 4, read);
+                some_pixels[k] = there::<E>(source, places[k], chunk * fours + unit % fours);
             }
         }
         #[unroll]

@@ -24,7 +24,7 @@ use cubecl::server::{Handle, ServerError};
 use cubecl::zspace::Tiling;
 
 use self::kernels::{CHANNELS, Matrices, conv_grey, head};
-use self::launch::Windows;
+use self::launch::{Windows, pooled};
 use self::pack::{Taps, padded, zero_padded};
 use self::plan::{Step, cooperative, kind, needed, storable};
 pub use self::train::GpuReplica;
@@ -225,8 +225,12 @@ impl GpuSegmenter {
         for step in &self.steps {
             let Step { channels, level, out, .. } = &step.0;
             let (inputs, outputs) = (channels.iter().sum::<usize>(), self.widths[out / 2]);
-            let name = format!("level {level}, {channels:?} to {outputs}");
             let of_level = Windows::whole(count, side_px >> level);
+            if step.0.pooled {
+                let name = format!("level {level}, {inputs} pooled");
+                all.push(time(name, 0, *level, &|| self.pool(&room, &step.0, count))?);
+            }
+            let name = format!("level {level}, {channels:?} to {outputs}");
             all.push(time(name, 18 * inputs * outputs, *level, &|| self.convolve(&room, step, &of_level))?);
         }
         all.push(time("head".into(), 2 * self.widths[0], 0, &|| self.answer(&room, count))?);
@@ -263,6 +267,9 @@ impl GpuSegmenter {
         self.client.write(&room.grey.handle, Bytes::from_bytes_vec(pixels[..count * side * side].to_vec()));
         self.convolve_grey(&room, count);
         for (step, windows) in self.steps.iter().zip(self.needed(windows)) {
+            if step.0.pooled {
+                self.pool(&room, &step.0, count);
+            }
             self.convolve(&room, step, &windows);
         }
         self.answer(&room, count);
@@ -320,9 +327,16 @@ impl GpuSegmenter {
     }
 
     fn convolve(&self, room: &Room, (step, [weights, bias]): &(Step, [Buffer; 2]), windows: &Windows) {
-        let [first, second, out] = [step.sources[0], step.sources[1], step.out].map(|k| &room.activations[k]);
-        let buffers = [first, second, weights, bias, out];
-        step.conv.launch(&self.client, self.kind, windows, buffers);
+        let [first, second] = if step.pooled { [step.out + 1; 2] } else { step.sources };
+        let [first, second, out] = [first, second, step.out].map(|k| &room.activations[k]);
+        step.conv.launch(&self.client, self.kind, windows, [first, second, weights, bias, out]);
+    }
+
+    /// Pools what a step reads, to where its level's next step will write.
+    fn pool(&self, room: &Room, step: &Step, count: usize) {
+        let buffers = [step.sources[0], step.out + 1].map(|k| &room.activations[k]);
+        let shape = (count, room.shape.1 >> step.level, step.conv.first.channels);
+        pooled(&self.client, self.kind, buffers, shape);
     }
 }
 
@@ -421,9 +435,12 @@ fn lost(name: &str, count: usize, side: usize, why: &str) -> anyhow::Error {
     DeviceLost(format!("{name}: {why} ({remedy}: --batch, --window)")).into()
 }
 
-/// Elements of each level's activations, four channels an element.
+/// Elements of each level's activations, four channels an element; what comes from the level above has room as well.
 fn elements(widths: &[usize], pixels: usize) -> impl Iterator<Item = usize> {
-    widths.iter().enumerate().map(move |(level, &width)| (pixels >> (2 * level)) * padded(width) / 4)
+    widths.iter().enumerate().map(move |(level, &width)| {
+        let most = width.max(widths[level.saturating_sub(1)]);
+        (pixels >> (2 * level)) * padded(most) / 4
+    })
 }
 
 /// The innermost cause of the framework's many lines.

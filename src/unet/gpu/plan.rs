@@ -19,6 +19,8 @@ pub struct Step {
     pub level: usize,
     /// Of the activations, two a level; the second is the first where there is one only.
     pub sources: [usize; 2],
+    /// Whether what it reads is pooled before.
+    pub pooled: bool,
     pub out: usize,
 }
 
@@ -35,12 +37,13 @@ impl Step {
             let outputs = padded(widths[out / 2]);
             let conv = Conv::new(source(&from[0]), from.get(1).map(source), outputs, matrices);
             let sources = [from[0].0, from.last().map_or(0, |last| last.0)];
-            Self { conv, channels, level: out / 2, sources, out }
+            Self { conv, channels, level: out / 2, sources, pooled: false, out }
         };
         let mut all = Vec::new();
         for level in 0..widths.len() {
             if level > 0 {
-                all.push(step(&[(2 * level - 1, Reading::Halved)], 2 * level));
+                let above = step(&[(2 * level - 1, Reading::Same)], 2 * level);
+                all.push(Self { pooled: true, ..above });
             }
             all.push(step(&[(2 * level, Reading::Same)], 2 * level + 1));
         }
@@ -71,8 +74,8 @@ pub fn needed<'a>(
         let sources = step.sources.into_iter().zip([Some(step.conv.first), step.conv.second]);
         for (source, reading) in sources.filter_map(|(k, source)| Some((k, source?.reading))) {
             let read = match reading {
+                Reading::Same if step.pooled => 2 * around.start..2 * around.end,
                 Reading::Same => around.clone(),
-                Reading::Halved => 2 * around.start..2 * around.end,
                 Reading::Doubled => around.start / 2..around.end.div_ceil(2),
             };
             let before = wanted[source].get_or_insert(read.clone());

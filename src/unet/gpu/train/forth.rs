@@ -9,12 +9,13 @@ use cubecl::prelude::CubeCount;
 
 use super::carry::logits;
 use super::judge::{Kind, loss_sums};
-use super::layers::{Inner, Layer, LayerRoom, Product, Room};
+use super::layers::{Inner, Layer, LayerRoom, Product, Reads, Room};
 use super::norm::{activate, moments, settle};
 use super::packing::{Order, pack, pack_one};
 use super::{Buffer, GpuReplica, UNITS, floats, stretches};
 use crate::unet::direct::Dropout;
 use crate::unet::gpu::kernels::{CHANNELS, conv_grey};
+use crate::unet::gpu::launch::pooled;
 use crate::unet::layout::BATCH_NORM_EPS;
 use crate::unet::replica::{Place, Share, Sums};
 
@@ -105,8 +106,12 @@ impl GpuReplica {
 
     /// A unit's sums in `z`.
     fn sum(&self, room: &Room, k: usize) {
-        let LayerRoom { shape, z, .. } = &room.layers[k];
+        let LayerRoom { shape, z, wide, .. } = &room.layers[k];
         if let Some(Inner { forth, .. }) = &self.layers[k].inner {
+            if let (Reads::Above, Some(to)) = (self.layers[k].reads, wide) {
+                let (from, channels) = (&room.layers[k - 1].y, forth.conv.first.channels);
+                pooled(&self.client, self.kind, [from, to], (room.shape.0, shape.side, channels));
+            }
             self.convolve((room.shape.0, shape.side), forth, self.sources(room, k), z);
             return;
         }

@@ -92,8 +92,7 @@ impl Layer {
             let source = |channels, reading| Source { channels: padded(channels), reading };
             let sources = match reads {
                 Reads::Grey => None,
-                Reads::Before => Some((source(unit.inputs, Reading::Same), None)),
-                Reads::Above => Some((source(unit.inputs, Reading::Halved), None)),
+                Reads::Before | Reads::Above => Some((source(unit.inputs, Reading::Same), None)),
                 Reads::BelowAnd(_) => Some((
                     source(widths[level + 1], Reading::Doubled),
                     Some(source(widths[level], Reading::Same)),
@@ -186,7 +185,7 @@ pub struct LayerRoom {
     pub z: Buffer,
     /// The unit's answer; on the way back its slopes, then those of the convolution's sums.
     pub y: Buffer,
-    /// Slopes of what it read, where that lies otherwise than its pixels.
+    /// What it reads, where that is pooled; on the way back slopes of what it read, where that lies otherwise than its pixels.
     pub wide: Option<Buffer>,
     /// Of its batch norm.
     pub table: Buffer,

@@ -186,10 +186,11 @@ impl GpuReplica {
 
     /// What a unit after the first reads.
     fn sources<'a>(&self, room: &'a Room, k: usize) -> [&'a Buffer; 2] {
-        let first = &room.layers[k - 1].y;
-        match self.layers[k].reads {
-            Reads::BelowAnd(skip) => [first, &room.layers[skip].y],
-            Reads::Grey | Reads::Before | Reads::Above => [first, first],
+        let before = &room.layers[k - 1].y;
+        match (self.layers[k].reads, &room.layers[k].wide) {
+            (Reads::BelowAnd(skip), _) => [before, &room.layers[skip].y],
+            (Reads::Above, Some(pooled)) => [pooled, pooled],
+            _ => [before, before],
         }
     }
 }

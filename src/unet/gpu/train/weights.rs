@@ -166,7 +166,7 @@ fn slope_of<E: Numeric>(
     let (image, row0, col0) = corner(tile, of.side);
     let (row, col) = (row0 + k / fours / COLS, col0 + k / fours % COLS);
     let at = place(image, row, col, of.side, of.outputs / 4, Reading::Same);
-    there::<E>(slopes, at, of.output / 4 + k % fours, of.side, of.outputs / 4, Reading::Same)
+    there::<E>(slopes, at, of.output / 4 + k % fours)
 }
 
 /// Slopes of a convolution's weights over a part of the tiles, number by number: `[part][tap][inputs][outputs]`.
