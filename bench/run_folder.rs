@@ -168,6 +168,7 @@ fn outcome(piece: &Piece, name: &str, row0: u64, row1: u64) -> SceneOutcome {
     SceneOutcome {
         scene: name.to_owned(),
         file: Some(format!("/images/{name}.tif").into()),
+        look: None,
         rows: ROWS,
         cols: COLS,
         row_runs: piece.bands.clone(),

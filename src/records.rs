@@ -288,6 +288,9 @@ pub struct SceneOutcome {
     /// The file that was read, absolute: what pictures of the finds are taken from.
     #[serde(default)]
     pub file: Option<PathBuf>,
+    /// What [`crate::raster::MappedScene::look`] said of it: shards of one run have read the same image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look: Option<String>,
     /// Rows of the whole scene; 0 where an older program did not say.
     #[serde(default)]
     pub rows: u64,

@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Rows, and columns, that a scene has at most.
+pub const MOST_PX: u64 = (1 << 31) - 1;
+
 /// A half-open rectangle of pixels of one scene: rows `row0..row1`, columns `col0..col1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PixelRect {

@@ -13,6 +13,7 @@ use super::devices::DeviceFlags;
 use super::progress::Progress;
 use super::scan::segmenter;
 use crate::config;
+use crate::fault::WrongUsage;
 use crate::job::StopRequest;
 use crate::merge::{self, MergeOptions, Merged};
 use crate::picture::{Mark, Reduced, Ring};
@@ -38,6 +39,8 @@ pub struct Args {
 
 const SPEC: SynthSpec = SynthSpec { rows: 2400, cols: 2000, impacts: 14, seed: 2026 };
 const NAME: &str = "demo";
+/// Its folder in that of the run.
+const SCENE: &str = "scene";
 const SHARDS: usize = 4;
 /// Longest side of the overlay, px.
 const OVERLAY_PX: u64 = 1200;
@@ -47,10 +50,15 @@ const OVERLAY_PX: u64 = 1200;
 /// # Errors
 /// If a step fails.
 pub fn run(args: &Args) -> Result<Done> {
-    let scene = write(&SPEC, NAME, &args.out, true)?;
+    let drawn = args.out.join(SCENE);
+    if shards_folder(&args.out).exists() && !drawn.exists() {
+        let message = format!("{} holds a run of its own: choose another --out", args.out.display());
+        return Err(WrongUsage(message).into());
+    }
+    let scene = write(&SPEC, NAME, &drawn, true)?;
     say!("drew {} x {} px with {} fresh impacts", SPEC.rows, SPEC.cols, scene.truth.len());
     let merged = plan_and_scan(args, &scene.list)?;
-    let truth = truth::read(&args.out.join(format!("{NAME}_truth.csv")))?;
+    let truth = truth::read(&drawn.join(format!("{NAME}_truth.csv")))?;
     let impacts = truth.get(NAME).context("the demo's truth is empty")?;
     let catalogue: Vec<Impact> = read_rows(&args.out.join("catalogue.csv"))?;
     let candidates: Vec<&Impact> = catalogue.iter().collect();
@@ -67,7 +75,7 @@ pub fn run(args: &Args) -> Result<Done> {
     );
     print_error(&merged);
     print_times(&merged);
-    draw(&args.out, &candidates, impacts, &pairs)?;
+    draw(&args.out, &drawn, &candidates, impacts, &pairs)?;
     for file in ["catalogue.csv", "overlay.png", "report.html"] {
         say!("wrote {}", args.out.join(file).display());
     }
@@ -160,8 +168,14 @@ fn print_times(merged: &Merged) {
     );
 }
 
-fn draw(out: &Path, candidates: &[&Impact], truth: &[TrueImpact], pairs: &[(usize, usize)]) -> Result<()> {
-    let scene = MappedScene::open(&out.join(format!("{NAME}.tif")), config::load("unet1")?.input)?;
+fn draw(
+    out: &Path,
+    drawn: &Path,
+    candidates: &[&Impact],
+    truth: &[TrueImpact],
+    pairs: &[(usize, usize)],
+) -> Result<()> {
+    let scene = MappedScene::open(&drawn.join(format!("{NAME}.tif")), config::load("unet1")?.input)?;
     let (rows, cols) = (scene.header().rows, scene.header().cols);
     let lines = scene.rows(0..rows)?;
     let mut reduced = Reduced::new(rows, cols, OVERLAY_PX)?;

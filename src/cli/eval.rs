@@ -7,10 +7,10 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 
 use super::Done;
+use crate::fault::WrongUsage;
 use crate::merge::shard_manifests;
 use crate::records::{Impact, PixelError};
-use crate::score::{Counts, count, truth};
-use crate::space::ScenePx;
+use crate::score::{Counts, TrueImpact, count, truth};
 use crate::table::{read_rows, write_whole};
 
 /// Score a catalogue against truth tables or masks, impact by impact, and its probabilities pixel by pixel.
@@ -37,27 +37,38 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
-/// Area that was scanned.
-#[derive(Clone, Copy, Default)]
+/// What was scanned of a scene.
+#[derive(Clone, Default)]
 struct Area {
     valid_px: f64,
     km2: f64,
     /// Where the scan looked at the masks.
     error: PixelError,
+    /// Half-open rows of it.
+    rows: Vec<(u64, u64)>,
+    /// Whether it failed in a shard.
+    failed: bool,
 }
+
+impl Area {
+    fn has(&self, impact: &TrueImpact) -> bool {
+        self.rows.iter().any(|rows| (rows.0 as f64 - 0.5..rows.1 as f64 - 0.5).contains(&impact.row))
+    }
+}
+
+/// The impacts of each scene.
+type Truth = BTreeMap<String, Vec<TrueImpact>>;
 
 /// Prints counts a scene and in all.
 ///
 /// # Errors
 /// If a file cannot be read.
 pub fn run(args: &Args) -> Result<Done> {
+    check(args)?;
     let catalogue: Vec<Impact> = read_rows(&args.catalogue)?;
-    let folder = args.catalogue.parent().unwrap_or(Path::new(""));
-    let areas = areas(folder, args.m_per_px)?;
-    let mut truth = truth::read(&args.truth)?;
-    // A scene that was not scanned is not missed; one that was and has no truth is not scored.
-    truth.retain(|scene, _| areas.contains_key(scene));
-    anyhow::ensure!(!truth.is_empty(), "none of the scenes in {} was scanned", args.truth.display());
+    let folder = args.catalogue.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let areas = areas(folder.unwrap_or(Path::new(".")), args.m_per_px)?;
+    let (truth, left_out) = scanned(truth::read(&args.truth)?, &areas, args)?;
     let counts = count(&catalogue, &truth, args.min_score);
     say!(
         "{:28} {:>6} {:>6} {:>6} {:>10} {:>7} {:>6} {:>13} {:>7} {:>7} {:>9}",
@@ -75,14 +86,14 @@ pub fn run(args: &Args) -> Result<Done> {
     );
     let (mut total, mut whole) = (Counts::default(), Area::default());
     for (scene, counts) in &counts {
-        let area = areas.get(scene).copied().unwrap_or_default();
-        print(scene, counts, area);
+        let area = areas.get(scene).cloned().unwrap_or_default();
+        print(scene, counts, &area);
         total = total.plus(counts);
         whole.valid_px += area.valid_px;
         whole.km2 += area.km2;
         whole.error = whole.error.plus(&area.error);
     }
-    print("all", &total, whole);
+    print("all", &total, &whole);
     if whole.error.pixels == 0 {
         say!("no mean squared error: scan with --masks, and a scene list that names the masks");
     }
@@ -105,10 +116,49 @@ pub fn run(args: &Args) -> Result<Done> {
     if let Some(path) = &args.json {
         write_whole(path, serde_json::to_string_pretty(&counts)?.as_bytes())?;
     }
-    Ok(Done::All)
+    Ok(if left_out { Done::Partly } else { Done::All })
 }
 
-fn print(scene: &str, counts: &Counts, area: Area) {
+/// # Errors
+/// [`WrongUsage`] if a number makes no sense.
+fn check(args: &Args) -> Result<()> {
+    let wrong = |message: String| Err(WrongUsage(message).into());
+    if !(0.0..=1.0).contains(&args.min_score) {
+        return wrong(format!("--min-score {}: must be 0 to 1", args.min_score));
+    }
+    if !(args.m_per_px > 0.0 && args.m_per_px.is_finite()) {
+        return wrong(format!("--m-per-px {}: must be positive", args.m_per_px));
+    }
+    Ok(())
+}
+
+/// The truth of what was scanned: neither a scene that was not, or failed, is missed, nor rows that no shard has. Says
+/// what is left out of scenes that were to be scanned, and whether anything is.
+fn scanned(mut truth: Truth, areas: &BTreeMap<String, Area>, args: &Args) -> Result<(Truth, bool)> {
+    let mut left_out = false;
+    truth.retain(|scene, impacts| {
+        let Some(area) = areas.get(scene) else { return false };
+        let before = impacts.len();
+        impacts.retain(|impact| !area.failed && area.has(impact));
+        if area.failed {
+            say!("left out: {scene}, which failed, with {before} impacts");
+        } else if impacts.len() < before {
+            say!("left out: {} impacts of {scene}, in rows that no shard has", before - impacts.len());
+        }
+        left_out |= area.failed || impacts.len() < before;
+        !area.failed
+    });
+    let names: Vec<&str> = areas.keys().map(String::as_str).collect();
+    anyhow::ensure!(
+        !truth.is_empty(),
+        "none of the scenes in {} was scanned, or all failed; scanned were {}",
+        args.truth.display(),
+        names.join(", ")
+    );
+    Ok((truth, left_out))
+}
+
+fn print(scene: &str, counts: &Counts, area: &Area) {
     let percent = |value: f64| if value.is_nan() { "-".to_owned() } else { format!("{value:.4}") };
     say!(
         "{scene:28} {:6} {:6} {:6} {:10.3} {:7.3} {:6.3} {:13.2} {:7.3} {:>7} {:>9}",
@@ -133,12 +183,12 @@ fn per(count: u64, unit: f64) -> f64 {
 fn areas(folder: &Path, m_per_px: f64) -> Result<BTreeMap<String, Area>> {
     let mut areas: BTreeMap<String, Area> = BTreeMap::new();
     for scene in shard_manifests(folder)?.into_iter().flat_map(|manifest| manifest.scenes) {
-        let side_m =
-            scene.georef.map_or(m_per_px, |georef| georef.metres_per_px(ScenePx { row: 0.0, col: 0.0 }));
         let area = areas.entry(scene.scene).or_default();
         area.valid_px += scene.valid_px as f64;
         area.error = area.error.plus(&scene.pixel_error.unwrap_or_default());
-        area.km2 += scene.valid_px as f64 * side_m * side_m / 1e6;
+        area.km2 += scene.valid_m2.unwrap_or(scene.valid_px as f64 * m_per_px * m_per_px) / 1e6;
+        area.rows.extend(scene.row_runs);
+        area.failed |= scene.failed.is_some();
     }
     Ok(areas)
 }

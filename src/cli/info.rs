@@ -1,5 +1,6 @@
 //! `marscan info`: what a TIFF is, and whether it can be scanned; folders give a scene list.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use clap::Args as ClapArgs;
 
 use super::Done;
 use crate::config::{self, InputSettings};
+use crate::fault::WrongUsage;
 use crate::geo::name::NamedPlace;
 use crate::plan::{SceneList, scanned_before};
 use crate::raster::MappedScene;
@@ -70,16 +72,31 @@ pub fn run(args: &Args) -> Result<Done> {
             return Ok(Done::NothingNew);
         }
     }
+    if records.is_empty() {
+        say!("no scene to list: there is no TIFF that can be scanned");
+        return Ok(Done::Nothing);
+    }
     if let Some(list) = &args.scenes {
+        check_names(&records)?;
         SceneList::write(list, &records)?;
         say!("{} scenes listed in {}", records.len(), list.display());
     }
-    Ok(match (records.len(), refused) {
-        (_, 0) => Done::All,
-        (0, _) => Done::Nothing,
-        _ if args.allow_partial => Done::All,
-        _ => Done::Partly,
-    })
+    Ok(if refused == 0 || args.allow_partial { Done::All } else { Done::Partly })
+}
+
+/// # Errors
+/// [`WrongUsage`] if two files would have one name in the list.
+fn check_names(records: &[SceneRecord]) -> Result<()> {
+    let mut seen = BTreeMap::new();
+    for SceneRecord { file_name, path, .. } in records {
+        let path = path.as_deref().unwrap_or(Path::new("")).display();
+        if let Some(other) = seen.insert(file_name, path.to_string()) {
+            let message =
+                format!("{other} and {path} would both be {file_name} in the list: rename one of them");
+            return Err(WrongUsage(message).into());
+        }
+    }
+    Ok(())
 }
 
 /// The files themselves, and of folders the TIFFs that are no masks, by name.
@@ -186,8 +203,9 @@ fn record(
 ) -> Result<SceneRecord> {
     let folder = list.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
     let relative = |path: &Path| -> Result<PathBuf> {
-        let folder = fs::canonicalize(folder.unwrap_or(Path::new(".")))?;
-        let full = fs::canonicalize(path)?;
+        let real =
+            |path: &Path| fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()));
+        let (folder, full) = (real(folder.unwrap_or(Path::new(".")))?, real(path)?);
         Ok(full.strip_prefix(&folder).map(Path::to_owned).unwrap_or(full))
     };
     let name = stem(path);

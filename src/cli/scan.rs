@@ -19,6 +19,7 @@ use crate::job::{StopRequest, array_task, kept, task_id};
 use crate::plan::SceneList;
 use crate::ranks::place;
 use crate::raster::Io;
+use crate::records::ShardManifest;
 use crate::scan::{ScanJob, Scanned, Screen, ShardSummary, scan_shard};
 use crate::unet::device::{choose_all, hold_all};
 use crate::unet::layout::flop_per_px;
@@ -107,7 +108,7 @@ pub fn run(args: &Args) -> Result<Done> {
     let screen = screen(args, &mut settings, segmenter.streaming().is_some())?;
     let mut ready_s = Some(began.elapsed().as_secs_f64());
     let job = ScanJob {
-        scenes: SceneList::read(&args.scenes)?,
+        scenes: scene_list(args)?,
         out: args.out.clone(),
         shards,
         settings,
@@ -145,6 +146,21 @@ pub fn run(args: &Args) -> Result<Done> {
         (0, _) => Done::Nothing,
         _ => Done::Partly,
     })
+}
+
+/// The list, which must not lie where `merge` writes its own.
+fn scene_list(args: &Args) -> Result<SceneList> {
+    let written = args.out.join("scenes.csv");
+    let same =
+        |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
+    if same(&args.scenes, &written) {
+        let message = format!(
+            "{}: `merge` writes its list of what is done there; choose another --out",
+            written.display()
+        );
+        return Err(WrongUsage(message).into());
+    }
+    SceneList::read(&args.scenes)
 }
 
 /// The shards to scan and how many there are: flags first, then the scheduler, then all. Processes that were
@@ -249,6 +265,11 @@ fn print(job: &ScanJob, summary: &ShardSummary, ready_s: Option<f64>, prefix: &s
     let place = format!("{prefix}shard {} of {}", manifest.shard, manifest.shards);
     if summary.was_done {
         say!("{place}: finished before with the same scenes, settings and weights; nothing to do");
+        print_failed(manifest);
+        if manifest.scenes.iter().any(|scene| scene.failed.is_some()) {
+            let folder = crate::scan::shard_folder(&job.out, manifest.shard, manifest.shards);
+            say!("  to scan again what failed, remove {}", folder.display());
+        }
         if job.overlay && !manifest.overlay {
             say!("{place}: it was scanned without --overlay: say so to `marscan merge`");
         }
@@ -296,8 +317,14 @@ fn print(job: &ScanJob, summary: &ShardSummary, ready_s: Option<f64>, prefix: &s
     }
     let stages: Vec<_> = summary.stage_seconds.iter().map(|(name, s)| format!("{name} {s:.2}")).collect();
     say!("  seconds by stage: {}", stages.join(", "));
-    for scene in manifest.scenes.iter().filter(|scene| scene.failed.is_some()) {
-        say!("  failed: {} ({})", scene.scene, scene.failed.as_deref().unwrap_or_default());
-    }
+    print_failed(manifest);
     say!("  published in {}", crate::scan::shard_folder(&job.out, manifest.shard, manifest.shards).display());
+}
+
+fn print_failed(manifest: &ShardManifest) {
+    for scene in &manifest.scenes {
+        if let Some(why) = &scene.failed {
+            say!("  failed: {} ({why})", scene.scene);
+        }
+    }
 }

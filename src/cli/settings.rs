@@ -1,6 +1,8 @@
 //! `marscan settings`, and the flags that change settings.
 
-use anyhow::Result;
+use std::io::{ErrorKind, Write, stdout};
+
+use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 
 use super::Done;
@@ -94,14 +96,18 @@ pub struct Args {
 /// If they are wrong.
 pub fn run(args: &Args) -> Result<Done> {
     let settings = args.flags.load()?;
-    say!(
-        "# halo {} px, windows answer for {} px, grid of {} px; {:.3} MFLOP a pixel; id {:.16}",
+    let text = format!(
+        "# halo {} px, windows answer for {} px, grid of {} px; {:.3} MFLOP a pixel; id {:.16}\n{}",
         settings.halo_px(),
         settings.core_px(),
         settings.multiple_px(),
         flop_per_px(&settings.network.widths) / 1e6,
-        settings.id()
+        settings.id(),
+        toml::to_string(&settings)?
     );
-    say!("{}", toml::to_string(&settings)?.trim_end());
-    Ok(Done::All)
+    // It is a file for the next command, so that half of it must not pass for all.
+    match stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()) {
+        Err(why) if why.kind() != ErrorKind::BrokenPipe => Err(why).context("cannot write the settings"),
+        _ => Ok(Done::All),
+    }
 }

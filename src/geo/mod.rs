@@ -79,6 +79,13 @@ impl GeoRef {
         (a[1] * a[5] - a[2] * a[4]).abs() * self.projection.ground_per_map_area(self.map(at))
     }
 
+    /// Ground of so many pixels of a row of `cols`, as if all lay at its middle, m²: whole 64ths, so that rows add up to
+    /// the same in any order.
+    pub fn row_area_m2(&self, row: u64, cols: u64, pixels: u64) -> f64 {
+        let middle = ScenePx { row: row as f64, col: (cols as f64 - 1.0) / 2.0 };
+        (pixels as f64 * self.pixel_area_m2(middle) * 64.0).round() / 64.0
+    }
+
     /// Side of the square as large as the pixel at `at`, m.
     pub fn metres_per_px(&self, at: ScenePx) -> f64 {
         self.pixel_area_m2(at).sqrt()

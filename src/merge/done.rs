@@ -2,11 +2,45 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 
 use super::blobs::Scene;
 use crate::plan::SceneList;
 use crate::records::SceneRecord;
+
+/// Whether no row of `scene` is in two shards and, where they are `all` there, each is in one.
+///
+/// # Errors
+/// If not; the shards are then of different plans.
+pub fn scanned_once(scene: &Scene<'_>, all: bool) -> Result<()> {
+    let mut runs: Vec<(u64, u64)> = scene.outcomes().flat_map(|outcome| outcome.row_runs.clone()).collect();
+    runs.sort_unstable();
+    let remedy = "the shards are of different plans; remove them and scan again";
+    if let Some(pair) = runs.windows(2).find(|pair| pair[1].0 < pair[0].1) {
+        bail!("row {} of {} is in two shards: {remedy}", pair[1].0, scene.name);
+    }
+    let rows = scene.outcomes().map(|outcome| outcome.rows).max().unwrap_or(0);
+    let covered = covered(runs);
+    ensure!(!all || covered >= rows, "row {covered} of {} is in no shard: {remedy}", scene.name);
+    Ok(())
+}
+
+/// Whether all shards that have rows of `scene` read the same image.
+///
+/// # Errors
+/// If not.
+pub fn of_one_image(scene: &Scene<'_>) -> Result<()> {
+    let mut looks = scene
+        .parts
+        .iter()
+        .filter_map(|(shard, number)| Some((&shard.folder, shard.manifest.scenes[*number].look.as_ref()?)));
+    let Some((first, look)) = looks.next() else { return Ok(()) };
+    if let Some((other, _)) = looks.find(|(_, other)| *other != look) {
+        let (first, other, name) = (first.display(), other.display(), scene.name);
+        bail!("{first} and {other} read different images of {name}: remove one of them and scan it again");
+    }
+    Ok(())
+}
 
 /// Writes the list of the scenes of which every row was scanned and none failed, with absolute paths.
 ///

@@ -3,7 +3,7 @@
 //! A row at a time, so that what is in memory is a row of tiles. Rows that no shard has, or in whose shard the scene
 //! failed, are 0.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -23,7 +23,10 @@ use crate::table::{make_folder_of, scene_file};
 /// If only some shards have them, one cannot be read, or a map cannot be written.
 pub fn write(out: &Path, scenes: &[Scene<'_>]) -> Result<usize> {
     let shards = || scenes.iter().flat_map(|scene| &scene.parts).map(|(shard, _)| shard);
-    let Some(with) = shards().find(|shard| shard.parts.is_some()) else { return Ok(0) };
+    let Some(with) = shards().find(|shard| shard.parts.is_some()) else {
+        remove_stale(&out.join(MAPS), scenes, "tif")?;
+        return Ok(0);
+    };
     if let Some(without) = shards().find(|shard| shard.parts.is_none()) {
         bail!(
             "{} was scanned with --probabilities, {} without: remove one of them and scan it again",
@@ -37,6 +40,19 @@ pub fn write(out: &Path, scenes: &[Scene<'_>]) -> Result<usize> {
         maps += usize::from(map(&path, scene).with_context(|| format!("the map of {}", scene.name))?);
     }
     Ok(maps)
+}
+
+/// Removes a scene's file of an earlier merge: it would tell of another catalogue.
+///
+/// # Errors
+/// If one cannot be removed.
+pub fn remove_stale(folder: &Path, scenes: &[Scene<'_>], end: &str) -> Result<()> {
+    let files = scenes.iter().filter_map(|scene| scene_file(folder, scene.name, end).ok());
+    for file in files.filter(|file| file.exists()) {
+        fs::remove_file(&file)
+            .with_context(|| format!("cannot remove {}, of an earlier merge", file.display()))?;
+    }
+    Ok(())
 }
 
 /// Writes the map of `scene`, if any shard has probabilities of it.

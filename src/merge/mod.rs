@@ -31,6 +31,7 @@ use shards::{FoundShards, PublishedShard};
 use crate::job::ranges;
 use crate::plan::SceneList;
 use crate::records::{Impact, SceneOutcome, ShardManifest};
+use crate::scan::OVERLAYS;
 use crate::table::Aside;
 use crate::verdict::Verdicts;
 
@@ -177,6 +178,10 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
     }
     let _turn = turn::take(out)?;
     let scenes = blobs::scenes(&found);
+    for scene in &scenes {
+        done::scanned_once(scene, found.missing.is_empty())?;
+        done::of_one_image(scene)?;
+    }
     let groups = options.group_m.map(|distance_m| groups::group(&scenes, distance_m)).transpose()?;
     let changes = repeat.map(|list| changes::find(out, &found, &scenes, &list)).transpose()?;
     let extras = Extras {
@@ -184,17 +189,17 @@ pub fn run(out: &Path, options: &MergeOptions) -> Result<Merged> {
         area_km2: km2(scenes.iter().map(Scene::valid_m2)),
         gpkg: options.gpkg,
     };
+    let written = catalogue::write(out, &scenes, &extras)?;
+    verdicts.as_ref().map_or(Ok(()), |verdicts| written.judged_by(verdicts, out))?;
+    let timing = outputs::timing(out, &found.shards)?;
     let maps = maps::write(out, &scenes)?;
     let wanted = options.overlay || found.shards.iter().any(|shard| shard.manifest.overlay);
     let drawn = if wanted {
         overlays::write(out, &found, &scenes)?
     } else {
-        overlays::remove(out, &scenes)?;
+        maps::remove_stale(&out.join(OVERLAYS), &scenes, "png")?;
         overlays::Drawn::default()
     };
-    let written = catalogue::write(out, &scenes, &extras)?;
-    verdicts.as_ref().map_or(Ok(()), |verdicts| written.judged_by(verdicts, out))?;
-    let timing = outputs::timing(out, &found.shards)?;
     publish(out, written.files.into_iter().chain([timing]))?;
     done::write(out, &scenes)?;
     let summaries = scenes.iter().zip(&written.counts).map(|(scene, count)| SceneSummary::new(scene, *count));

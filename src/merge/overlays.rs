@@ -2,12 +2,12 @@
 //!
 //! The scenes are read again, a block of rows at a time: in memory is the picture.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use super::blobs::{Scene, SceneBlobs, for_each_batch, impact};
+use super::maps::remove_stale;
 use super::shards::FoundShards;
 use crate::config::InputSettings;
 use crate::picture::{Mark, Overlay, Reduced, Ring};
@@ -35,7 +35,7 @@ pub struct Drawn {
 /// If a table of a shard, or the run's settings, cannot be read, or a picture not be written.
 pub fn write(out: &Path, found: &FoundShards, scenes: &[Scene<'_>]) -> Result<Drawn> {
     let (input, mut drawn) = (found.input(out)?, Drawn::default());
-    remove(out, scenes)?;
+    remove_stale(&out.join(OVERLAYS), scenes, "png")?;
     for_each_batch(scenes, |batch| {
         for scene in &batch {
             let name = scene.scene.name;
@@ -53,20 +53,6 @@ pub fn write(out: &Path, found: &FoundShards, scenes: &[Scene<'_>]) -> Result<Dr
     })
     .context("drawing the scenes")?;
     Ok(drawn)
-}
-
-/// Removes the pictures of an earlier merge: they would tell of another catalogue.
-///
-/// # Errors
-/// If one cannot be removed.
-pub fn remove(out: &Path, scenes: &[Scene<'_>]) -> Result<()> {
-    let folder = out.join(OVERLAYS);
-    let files = scenes.iter().filter_map(|scene| scene_file(&folder, scene.name, "png").ok());
-    for file in files.filter(|file| file.exists()) {
-        fs::remove_file(&file)
-            .with_context(|| format!("cannot remove {}, of an earlier merge", file.display()))?;
-    }
-    Ok(())
 }
 
 fn draw(SceneBlobs { scene, blobs }: &SceneBlobs<'_>, input: InputSettings) -> Result<Overlay> {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::fault::WrongUsage;
 use crate::records::SceneRecord;
+use crate::space::MOST_PX;
 use crate::table::{read_rows, write_rows};
 
 /// The columns of a scene list; the first three are the original ones, the others may be missing.
@@ -68,8 +69,8 @@ impl SceneList {
                 let name = &record.file_name;
                 anyhow::ensure!(names.insert(name), "{} lists {name} twice", path.display());
                 anyhow::ensure!(
-                    record.rows > 0 && record.cols > 0,
-                    "{}: {name} has {} rows and {} columns: both must be positive",
+                    [record.rows, record.cols].iter().all(|side| (1..=MOST_PX).contains(side)),
+                    "{}: {name} has {} rows and {} columns: both must be 1 to {MOST_PX}",
                     path.display(),
                     record.rows,
                     record.cols
@@ -103,11 +104,12 @@ impl SceneList {
         record.mask.as_ref().map(|mask| self.folder.join(mask))
     }
 
-    /// blake3 of the names and sizes: what a plan depends on.
+    /// blake3 of the names, sizes and valid pixels: what a plan depends on.
     pub fn id(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        for record in &self.records {
-            hasher.update(format!("{},{},{}\n", record.file_name, record.rows, record.cols).as_bytes());
+        for SceneRecord { file_name, rows, cols, valid_px, .. } in &self.records {
+            let valid_px = valid_px.map_or(String::new(), |valid_px| format!(",{valid_px}"));
+            hasher.update(format!("{file_name},{rows},{cols}{valid_px}\n").as_bytes());
         }
         hasher.finalize().to_hex().to_string()
     }

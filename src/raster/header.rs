@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Source;
 use super::ifd::Ifd;
 use crate::geo::{GeoRef, GeoTags};
+use crate::space::MOST_PX;
 
 /// Largest chunk (strip or tile) that is decompressed in one piece, bytes.
 pub const CHUNK_LIMIT_BYTES: u64 = 512 << 20;
@@ -94,10 +95,9 @@ impl SceneHeader {
         );
         let rows = ifd.integer(257, 0)?;
         let cols = ifd.integer(256, 0)?;
-        let limit = 1 << 31;
         ensure!(
-            (1..limit).contains(&rows) && (1..limit).contains(&cols),
-            "it claims {rows} rows, {cols} columns"
+            [rows, cols].iter().all(|side| (1..=MOST_PX).contains(side)),
+            "it claims {rows} rows, {cols} columns: both must be 1 to {MOST_PX}"
         );
         let tiled = ifd.has(322);
         let (chunk_rows, chunk_cols) = if tiled {

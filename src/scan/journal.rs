@@ -33,6 +33,8 @@ pub struct BandRecord {
     pub file: FileStamp,
     /// Pixels that are not no-data.
     pub valid_px: u64,
+    /// Their area, m², where the file says how it lies on Mars.
+    pub valid_m2: Option<f64>,
     /// Pixels through the network.
     pub computed_px: u64,
     /// Pixels with data that a first look did not leave out, where there was one.

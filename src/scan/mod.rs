@@ -21,7 +21,7 @@ use crate::detect::Segmenter;
 use crate::fault::{Stopped, WrongUsage};
 use crate::job::StopRequest;
 use crate::plan::{SceneList, plan};
-use crate::raster::Io;
+use crate::raster::{Io, MappedScene};
 use crate::records::{RunIds, Shard, ShardManifest};
 use crate::table::scene_file;
 use crate::timing::{PeakMemory, ShardClock, host_name};
@@ -135,11 +135,15 @@ impl ScanJob {
         }
     }
 
-    /// Whether every scene that is to have a file of its own can have one.
+    /// Whether there are masks where they are to be looked at, and every scene that is to have a file of its own can have one.
     ///
     /// # Errors
-    /// [`WrongUsage`] if one cannot.
-    fn check_names(&self) -> Result<()> {
+    /// [`WrongUsage`] if not.
+    fn check(&self) -> Result<()> {
+        if self.masks && self.scenes.records.iter().all(|record| record.mask.is_none()) {
+            let message = "--masks: the scene list names no mask; `marscan info --scenes` lists those beside the scenes";
+            return Err(WrongUsage(message.into()).into());
+        }
         let own = [(self.probabilities, MAPS, "tif"), (self.overlay, OVERLAYS, "png")];
         for (_, folder, end) in own.into_iter().filter(|(asked, ..)| *asked) {
             for record in &self.scenes.records {
@@ -153,8 +157,8 @@ impl ScanJob {
     /// Whether shard `index` is finished already.
     ///
     /// # Errors
-    /// [`WrongUsage`] if it is, with other scenes, settings, weights or version, or without the probabilities that
-    /// are wanted.
+    /// [`WrongUsage`] if it is, with other scenes, settings, weights or version, or without the probabilities or the look
+    /// at masks that are wanted.
     pub fn finished(&self, index: usize) -> Result<Option<ShardManifest>> {
         let folder = shard_folder(&self.out, index, self.shards);
         if !folder.exists() {
@@ -178,12 +182,31 @@ impl ScanJob {
                 .into());
             }
         }
-        if self.probabilities && manifest.files.iter().all(|(name, _)| name != PARTS) {
+        let good = || manifest.scenes.iter().filter(|scene| scene.failed.is_none());
+        let masked = |name: &str| self.scenes.records.iter().any(|r| r.file_name == name && r.mask.is_some());
+        let missing = [
+            ("--probabilities", self.probabilities && manifest.files.iter().all(|(name, _)| name != PARTS)),
+            ("--masks", self.masks && good().any(|s| s.pixel_error.is_none() && masked(&s.scene))),
+        ];
+        if let Some((flag, _)) = missing.into_iter().find(|(_, missing)| *missing) {
             return Err(WrongUsage(format!(
-                "{} was made without --probabilities: choose another --out, or remove that folder",
+                "{} was made without {flag}: choose another --out, or remove that folder",
                 folder.display()
             ))
             .into());
+        }
+        for (scene, look) in good().filter_map(|scene| Some((&scene.scene, scene.look.as_ref()?))) {
+            let record = self.scenes.records.iter().find(|record| record.file_name == *scene);
+            let file = record.and_then(|record| {
+                MappedScene::open_by(&self.scenes.path(record), self.settings.input, self.io).ok()
+            });
+            if file.and_then(|file| file.look().ok()).is_some_and(|now| now != *look) {
+                let folder = folder.display();
+                return Err(WrongUsage(format!(
+                    "{folder} was made of another image of {scene}: choose another --out, or remove that folder"
+                ))
+                .into());
+            }
         }
         Ok(Some(manifest))
     }
@@ -202,7 +225,7 @@ pub fn scan_shard(
     screen: Option<&Screen>,
     watch: &(dyn Fn(Event) + Sync),
 ) -> Result<Scanned> {
-    job.check_names()?;
+    job.check()?;
     if let Some(manifest) = job.finished(index)? {
         return Ok(Scanned::before(manifest));
     }

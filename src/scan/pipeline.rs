@@ -21,7 +21,6 @@ use crate::fault::guarded;
 use crate::geo::GeoRef;
 use crate::raster::{MappedScene, Rows};
 use crate::records::{Band, PixelError, Shard};
-use crate::space::ScenePx;
 use crate::tile::TileGrid;
 use crate::timing::{BandClock, ShardClock, Stage};
 
@@ -53,6 +52,8 @@ pub struct SceneFindings {
     pub georef: Option<GeoRef>,
     /// Its bands' packed probabilities, and their blake3.
     pub parts: Vec<(Band, String)>,
+    /// What that last look gave.
+    pub look: Option<String>,
     /// The file, for a last look before publishing.
     pub file: Option<Arc<MappedScene>>,
 }
@@ -81,6 +82,8 @@ struct BandRows {
     mask: Option<Rows>,
     /// Of the band.
     valid_px: u64,
+    /// Their area, where the file says how it lies on Mars.
+    valid_m2: Option<f64>,
 }
 
 /// A scene and its mask.
@@ -179,8 +182,8 @@ fn take_kept(work: Work, shard: &Shard, journal: &mut Journal) -> (Findings, Vec
 impl Findings {
     /// Takes in a finished band of `scene`.
     fn take(&mut self, scene: &Arc<MappedScene>, record: BandRecord) {
-        let BandRecord { band, valid_px, computed_px, looked_px, pixel_error, packed, found, stages, .. } =
-            record;
+        let BandRecord { band, valid_px, valid_m2, computed_px, looked_px, .. } = record;
+        let BandRecord { pixel_error, packed, found, stages, .. } = record;
         let cols = scene.header().cols;
         let of_scene = self.begin(band, cols);
         of_scene.valid_px += valid_px;
@@ -189,9 +192,8 @@ impl Findings {
             *of_scene.looked_px.get_or_insert(0) += looked_px;
         }
         of_scene.georef = scene.header().georef;
-        if let Some(georef) = &of_scene.georef {
-            let centre = ScenePx { row: (band.row0 + band.row1) as f64 / 2.0, col: cols as f64 / 2.0 };
-            *of_scene.valid_m2.get_or_insert(0.0) += valid_px as f64 * georef.pixel_area_m2(centre);
+        if let Some(valid_m2) = valid_m2 {
+            *of_scene.valid_m2.get_or_insert(0.0) += valid_m2;
         }
         if let Some(error) = pixel_error {
             let sum = of_scene.pixel_error.get_or_insert_default();
@@ -277,9 +279,17 @@ fn read_band(opened: &Opened, band: Band, reach: u64) -> Result<BandRows> {
     let scene = Arc::clone(&opened.scene);
     let range = band.row0.saturating_sub(reach)..(band.row1 + reach).min(scene.header().rows);
     let rows = scene.rows(range)?;
-    let valid_px = rows.valid_px(band.row0..band.row1);
+    let (georef, cols) = (scene.header().georef, scene.header().cols);
+    let (mut valid_px, mut valid_m2) = (0, georef.map(|_| 0.0));
+    for row in band.row0..band.row1 {
+        let valid = rows.valid_px(row..row + 1);
+        valid_px += valid;
+        if let (Some(sum), Some(georef)) = (&mut valid_m2, &georef) {
+            *sum += georef.row_area_m2(row, cols, valid);
+        }
+    }
     let mask = opened.mask.as_ref().map(|mask| mask.rows(band.row0..band.row1)).transpose()?;
-    Ok(BandRows { scene, rows, mask, valid_px })
+    Ok(BandRows { scene, rows, mask, valid_px, valid_m2 })
 }
 
 /// A band in the network's hands.
@@ -398,6 +408,7 @@ fn measure(
         band,
         file: read.scene.stamp(),
         valid_px: read.valid_px,
+        valid_m2: read.valid_m2,
         computed_px: answer.computed_px,
         looked_px: answer.looked_px,
         pixel_error,

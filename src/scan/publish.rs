@@ -98,8 +98,10 @@ fn sync(folder: &Path) -> Result<()> {
 
 /// A scene that changed while it was read has failed, whatever was found in it.
 fn look_again(scene: &mut SceneFindings) {
-    if let Some(Err(why)) = scene.file.as_ref().map(|file| file.unchanged()) {
-        scene.failed.get_or_insert(format!("{why:#}"));
+    match scene.file.as_ref().map(|file| file.look()) {
+        Some(Ok(look)) => scene.look = Some(look),
+        Some(Err(why)) => drop(scene.failed.get_or_insert(format!("{why:#}"))),
+        None => {}
     }
 }
 
@@ -187,6 +189,7 @@ fn describe(
         SceneOutcome {
             scene: job.scenes.records[index].file_name.clone(),
             file: std::path::absolute(job.scenes.path(&job.scenes.records[index])).ok(),
+            look: scene.look,
             rows: job.scenes.records[index].rows,
             cols: job.scenes.records[index].cols,
             row_runs: scene.rows,

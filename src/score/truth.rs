@@ -68,6 +68,11 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Vec<TrueImpact>>> {
             truth.entry(scene.to_owned()).or_default();
         }
         for TruthRow { scene: own, row, col, diam_px } in rows {
+            ensure!(
+                row.is_finite() && col.is_finite() && diam_px.is_finite() && diam_px >= 0.0,
+                "{}: an impact at {row}, {col} of {diam_px} px: not a place and a diameter",
+                file.display()
+            );
             let scene = own.unwrap_or_else(|| scene.to_owned());
             truth.entry(scene).or_default().push(TrueImpact { row, col, diam_px });
         }

@@ -35,6 +35,7 @@ fn scan(folder: &Path, list: &str, pixels: u64, intervals: &[(f64, f64)]) {
         let outcome = SceneOutcome {
             scene: "s".into(),
             file: None,
+            look: None,
             rows: 0,
             cols: 0,
             row_runs: Vec::new(),

@@ -16,6 +16,7 @@ mod lsf;
 mod maps;
 mod merge;
 mod mine;
+mod mixed;
 mod prepare;
 mod processes;
 mod ranks;

@@ -180,14 +180,14 @@ fn add_source<E: Float>(
         for k in 0..comptime!(pixels.div_ceil(units)) {
             let unit = UNIT_POS as usize + k * units;
             if comptime!((k + 1) * units <= pixels) || unit < pixels {
-                tile[unit / fours * comptime!(form.stride()) + unit % fours] = some_pixels[k];
+                tile[unit + unit / fours * comptime!(form.stride() - fours)] = some_pixels[k];
             }
         }
         #[unroll]
         for k in 0..comptime!(taps.div_ceil(units)) {
             let unit = UNIT_POS as usize + k * units;
             if comptime!((k + 1) * units <= taps) || unit < taps {
-                factors[unit / each * comptime!(form.weights_stride()) + unit % each] = some_taps[k];
+                factors[unit + unit / each * comptime!(form.weights_stride() - each)] = some_taps[k];
             }
         }
         sync_cube();
