@@ -95,5 +95,10 @@ pub fn run(args: &Args) -> Result<Done> {
     }
     let troubles = [&merged.failed, &merged.uncompared, &merged.undrawn];
     let whole = merged.missing.is_empty() && troubles.iter().all(|trouble| trouble.is_empty());
-    Ok(if whole { Done::All } else { Done::Partly })
+    let usable = merged.manifests.iter().flat_map(|manifest| &manifest.scenes).any(|s| s.failed.is_none());
+    Ok(match (whole, usable || merged.failed.is_empty()) {
+        (true, _) => Done::All,
+        (false, true) => Done::Partly,
+        (false, false) => Done::Nothing,
+    })
 }

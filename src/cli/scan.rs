@@ -233,6 +233,10 @@ pub fn segmenter(
     choose: impl FnOnce() -> Result<Vec<Chosen>>,
 ) -> Result<(Box<dyn Segmenter>, String)> {
     if settings.scan.segmenter == SegmenterKind::Threshold {
+        if let Some(weights) = weights {
+            let message = format!("--weights {}: a grey level has none", weights.display());
+            return Err(WrongUsage(message).into());
+        }
         let (dark_max, bright) = (settings.scan.dark_max, settings.scan.bright_min);
         let bright_min = (bright > 0).then_some(bright);
         return Ok((Box::new(GreyThreshold { dark_max, bright_min }), String::new()));

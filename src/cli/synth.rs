@@ -1,11 +1,12 @@
 //! `marscan synth`: a drawn scene with its mask and truth.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
 
 use super::Done;
+use crate::fault::WrongUsage;
 use crate::synth::{SynthSpec, write};
 
 /// Draw a scene with fresh impacts, and what is mistaken for them, with mask and truth.
@@ -24,7 +25,7 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(u64).range(64..=1_000_000))]
     cols: u64,
     /// Fresh impacts
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(..=100_000))]
     impacts: u64,
     /// Another seed, another scene
     #[arg(long, default_value_t = 1)]
@@ -44,6 +45,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Done> {
     let spec = SynthSpec { rows: args.rows, cols: args.cols, impacts: args.impacts, seed: args.seed };
     let name = args.name.clone().unwrap_or_else(|| format!("scene_{:03}", args.seed));
+    if Path::new(&name).file_name() != Some(name.as_ref()) {
+        return Err(WrongUsage(format!("--name {name:?}: must be a file's name, without its folder")).into());
+    }
     let written = write(&spec, &name, &args.out, args.georef)?;
     say!(
         "{name}: {} rows x {} columns, {} impacts, {:.1} % valid; listed in {}",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -51,6 +51,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Vec<TrueImpact>>> {
         files.sort_by_key(|file| (!is_table(file), file.clone()));
     }
     let mut truth: BTreeMap<String, Vec<TrueImpact>> = BTreeMap::new();
+    let mut tables: BTreeMap<String, PathBuf> = BTreeMap::new();
     for file in files {
         let name = name(&file);
         let scene = ENDS
@@ -74,6 +75,13 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Vec<TrueImpact>>> {
                 file.display()
             );
             let scene = own.unwrap_or_else(|| scene.to_owned());
+            let table = tables.entry(scene.clone()).or_insert_with(|| file.clone());
+            ensure!(
+                *table == file,
+                "the truth of {scene} is in {} and in {}: remove it from one of them",
+                table.display(),
+                file.display()
+            );
             truth.entry(scene).or_default().push(TrueImpact { row, col, diam_px });
         }
     }

@@ -214,3 +214,18 @@ fn a_deflate_strip_whose_checksum_is_wrong_fails() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.code() == Some(1) && text.contains("Deflate data is damaged"), "{text}");
 }
+
+#[test]
+fn truth_in_two_tables_weights_for_a_grey_level_and_names_with_folders_are_refused() {
+    let folder = drawn(&[]);
+    let (list, out) = (path(&folder, "s/scenes.csv"), path(&folder, "out"));
+    succeed(&scan(&list, &out, &[]));
+    succeed(&["merge", &out]);
+    fs::write(path(&folder, "s/all_truth.csv"), "scene,row,col,diam_px\ns1,5,5,9\n").unwrap();
+    let catalogue = path(&folder, "out/catalogue.csv");
+    let (code, message) = fail(&["eval", "--catalogue", &catalogue, "--truth", &path(&folder, "s")]);
+    assert!(code == 1 && message.contains("all_truth.csv and in"), "{message}");
+    assert_eq!(fail(&scan(&list, &path(&folder, "w"), &["--weights", "none.safetensors"])).0, 2);
+    let size = ["--rows", "64", "--cols", "64", "--impacts", "0"];
+    assert_eq!(fail(&[&["synth", "--out", &out, "--name", "../x"], &size[..]].concat()).0, 2);
+}
