@@ -51,7 +51,7 @@ const OVERLAY_PX: u64 = 1200;
 /// If a step fails.
 pub fn run(args: &Args) -> Result<Done> {
     let drawn = args.out.join(SCENE);
-    if shards_folder(&args.out).exists() && !drawn.exists() {
+    if shards_folder(&args.out).exists() && !drawn.join(format!("{NAME}.tif")).exists() {
         let message = format!("{} holds a run of its own: choose another --out", args.out.display());
         return Err(WrongUsage(message).into());
     }
