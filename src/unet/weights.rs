@@ -1,12 +1,13 @@
 //! Weights: a `safetensors` file of f32 tensors under PyTorch's names, with their provenance.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{bf16, f16};
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde_json::json;
 
 use super::layout::{BATCH_NORM_EPS, parameters, statistics, units};
 use crate::config::Precision;
@@ -130,19 +131,27 @@ impl Weights {
     /// # Errors
     /// If it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        write_whole(path, &self.to_bytes()?)
+    }
+
+    /// The file's bytes, a function of the network alone: all is in the order of the names, where `safetensors` would
+    /// write the metadata in another order each time.
+    fn to_bytes(&self) -> Result<Vec<u8>> {
         let shapes: BTreeMap<_, _> =
             parameters(&self.widths).into_iter().chain(statistics(&self.widths)).collect();
-        let bytes: BTreeMap<&String, Vec<u8>> = self
-            .tensors
-            .iter()
-            .map(|(name, values)| (name, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
-        let mut views = Vec::new();
-        for (name, data) in &bytes {
-            views.push((*name, TensorView::new(Dtype::F32, shapes[*name].clone(), data)?));
+        let mut head = BTreeMap::from([("__metadata__".to_owned(), json!(self.metadata))]);
+        let mut end = 0;
+        for (name, shape) in shapes {
+            let start = end;
+            end += 4 * shape.iter().product::<usize>();
+            head.insert(name, json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]}));
         }
-        let metadata: HashMap<_, _> = self.metadata.clone().into_iter().collect();
-        write_whole(path, &serialize(views, Some(metadata))?)
+        let mut head = serde_json::to_vec(&head)?;
+        head.resize(head.len().next_multiple_of(8), b' ');
+        let mut bytes = (head.len() as u64).to_le_bytes().to_vec();
+        bytes.append(&mut head);
+        bytes.extend(self.tensors.values().flatten().flat_map(|value| value.to_le_bytes()));
+        Ok(bytes)
     }
 
     /// The convolutions in the order of [`units`], batch norm folded into each in f64.
@@ -217,13 +226,15 @@ mod tests {
         let flat: Vec<f32> = (0..parameter_count).map(|i| i as f32 * 0.5).collect();
         let stats: Vec<f32> = (0..statistic_count).map(|i| i as f32).collect();
         let mut weights = Weights::from_flat(&widths, &flat, &stats);
-        weights.metadata.insert("seed".into(), "7".into());
+        weights.metadata = ["seed", "epoch", "loss", "data", "command"].map(|key| (key.into(), "7".into())).into();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
         weights.save(&path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let read = Weights::parse(&widths, &bytes).unwrap();
         assert_eq!(read, weights);
+        read.save(&path).unwrap();
+        assert!(std::fs::read(&path).unwrap() == bytes, "saved again, the file has other bytes");
         assert_eq!(read.to_flat(), (flat, stats));
         let wrong = Weights::parse(&[2, 4], &bytes).unwrap_err().to_string();
         assert!(wrong.contains("enc.1.conv1.weight"), "{wrong}");

@@ -140,6 +140,18 @@ pub fn assert_same_end(ground: &Ground, out: &str, wanted: &str) {
 }
 
 #[test]
+fn the_same_command_gives_the_same_bytes() {
+    let ground = Ground::new();
+    let weights = || {
+        ground.train(&tiny(), "out", &[]);
+        let files = ["best.safetensors", "last.safetensors"].map(|name| bytes(ground.path("out").join(name)));
+        std::fs::remove_dir_all(ground.path("out")).unwrap();
+        files
+    };
+    assert!(weights() == weights());
+}
+
+#[test]
 fn a_run_that_was_killed_ends_as_one_that_never_was() {
     let (ground, settings) = (Ground::new(), long());
     ground.train(&settings, "whole", &[]);
