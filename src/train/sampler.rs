@@ -156,13 +156,13 @@ impl Sampler {
 }
 
 impl CropSource for Sampler {
-    fn share(&self, number: u64, _: usize, share: Range<usize>) -> Result<CropBatch> {
+    fn share(&self, number: u64, count: usize, share: Range<usize>) -> Result<CropBatch> {
         let mut batch = self.cut.empty_batch();
         let side = self.cut.side_px;
         for k in share {
             let from = batch.pixels.len();
             let mut dice = Dice::new(self.seed, &[number, k as u64]);
-            if falls_in_share(k as u64, self.impact_share) {
+            if falls_in_share(number * count as u64 + k as u64, self.impact_share) {
                 if let Some((scene, origin)) = self.pool.over_impact(side, &mut dice) {
                     scene.append(origin, self.cut, &mut batch)?;
                 }

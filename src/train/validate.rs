@@ -43,7 +43,7 @@ pub(super) fn validate(
     let batches = wanted.div_ceil(BATCH);
     let mine: Vec<usize> = (world.rank()..batches).step_by(world.size()).collect();
     let score = |number: usize, network: &mut Predictor| {
-        let batch = crops.batch(number as u64, BATCH.min(wanted - number * BATCH))?;
+        let batch = crops.share(number as u64, BATCH, 0..BATCH.min(wanted - number * BATCH))?;
         let answer = network(job.settings.train.crop_px, &batch.pixels)?;
         anyhow::Ok((number, score(&batch, &answer)))
     };

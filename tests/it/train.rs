@@ -46,6 +46,20 @@ fn mistakes_are_drawn_again_and_right_candidates_are_not() {
 }
 
 #[test]
+fn the_share_of_impacts_is_kept_over_batches_of_any_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut train = load("unet1").unwrap().train;
+    (train.crop_px, train.impact_share, train.augment) = (32, 0.3, false);
+    let sampler = Sampler::new(vec![scene(folder.path())], &train).unwrap();
+    for count in [1, 2, 4] {
+        let batches = (0..40 / count as u64).map(|number| sampler.batch(number, count).unwrap());
+        let masks: Vec<u8> = batches.flat_map(|batch| batch.mask).collect();
+        let with = masks.chunks(32 * 32).filter(|mask| mask.contains(&255)).count();
+        assert_eq!(with, 12, "batches of {count}");
+    }
+}
+
+#[test]
 fn hard_negatives_of_other_scenes_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().to_str().unwrap();
