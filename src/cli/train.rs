@@ -14,8 +14,8 @@ use crate::geo::name::observation;
 use crate::job::StopRequest;
 use crate::plan::SceneList;
 use crate::ranks::{World, together};
-use crate::table::read_rows;
 use crate::train::list::{DataSet, Part};
+use crate::train::mistakes::Candidates;
 use crate::train::split::number_of;
 use crate::train::{Event, Pair, Summary, Team, TrainJob, repeat, run};
 use crate::unet::device::{Chosen, choose_all, hold_all, places, take_turn};
@@ -199,7 +199,7 @@ fn job(args: &Args, settings: Settings, data: Option<DataSet>, speaks: bool) -> 
     let from = args.from.as_ref().map(|path| {
         std::fs::read(path).with_context(|| format!("cannot read the weights {}", path.display()))
     });
-    let candidates = args.hard_negatives.as_ref().map(|path| read_rows(path));
+    let candidates = args.hard_negatives.as_deref().map(Candidates::read);
     Ok(TrainJob {
         validation_seed: settings.train.seed,
         settings,

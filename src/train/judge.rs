@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::list::{DataSet, Kind, Part};
+use super::mistakes::Candidates;
 use super::prepared::{PartCrops, open_store};
 use crate::job::StopRequest;
 use crate::unet::{Chosen, CropBatch, Weights, predictor};
@@ -79,7 +80,8 @@ pub struct Judged {
 /// # Errors
 /// If the data set cannot be read, or the device fails.
 pub fn judge(data: &DataSet, part: Part, networks: &[Candidate], device: &Chosen) -> Result<Judged> {
-    let crops = PartCrops::open(data, part, open_store(data)?, &[], &StopRequest::default())?;
+    let crops =
+        PartCrops::open(data, part, open_store(data)?, &Candidates::default(), &StopRequest::default())?;
     let mut all = crops.empty_batch();
     for k in 0..crops.rows.len() {
         crops.append(k, &mut all)?;

@@ -1,17 +1,18 @@
 //! What an earlier network took for an impact: hard negatives, and where they come from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::crops::TrainingScene;
 use super::mining::CONFIRMED;
 use crate::fault::WrongUsage;
+use crate::table::read_rows;
 
 /// Something that a scan found: a line of its catalogue, or of `mined.csv`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct Candidate {
     /// The scene's `file_name`.
     pub scene: String,
@@ -27,6 +28,38 @@ pub struct Candidate {
     pub threshold: Option<f64>,
     /// `scan`, `catalogue` or `verdict`, where it is known.
     pub source: Option<String>,
+}
+
+/// The columns that a file of candidates must have.
+const NEEDED: [&str; 3] = ["scene", "row_px", "col_px"];
+
+/// A file of candidates.
+#[derive(Clone, Debug, Default)]
+pub struct Candidates {
+    /// Where it is.
+    pub file: PathBuf,
+    /// In its order.
+    pub lines: Vec<Candidate>,
+}
+
+impl Candidates {
+    /// Reads `mined.csv` or a catalogue.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] if the file cannot be read, or has no such columns.
+    pub fn read(file: &Path) -> Result<Self> {
+        let wrong = |why: String| WrongUsage(format!("hard negatives {}: {why}", file.display()));
+        let header = csv::Reader::from_path(file).and_then(|mut reader| reader.headers().cloned());
+        let header = header.map_err(|why| wrong(why.to_string()))?;
+        let missing: Vec<&str> =
+            NEEDED.into_iter().filter(|name| header.iter().all(|there| there != *name)).collect();
+        if !missing.is_empty() {
+            let columns = missing.join(", ");
+            return Err(wrong(format!("no column {columns}: give mined.csv or a catalogue")).into());
+        }
+        let lines = read_rows(file).map_err(|why| WrongUsage(format!("hard negatives: {why:#}")))?;
+        Ok(Self { file: file.to_owned(), lines })
+    }
 }
 
 /// Where a run's hard negatives come from, for the metadata of its weights.
@@ -49,8 +82,13 @@ pub struct Provenance {
 /// Hands each scene its candidates.
 ///
 /// # Errors
-/// [`WrongUsage`] if one is of another scene than `names`, or lies outside its scene.
-pub fn hand_out(
+/// [`WrongUsage`] if one is of another scene than `names`, or lies outside its scene; the message names the file.
+pub fn hand_out(candidates: &Candidates, names: &[&str], scenes: &mut [TrainingScene]) -> Result<Provenance> {
+    let given = hand_out_each(&candidates.lines, names, scenes);
+    given.with_context(|| format!("hard negatives {} cannot be used", candidates.file.display()))
+}
+
+fn hand_out_each(
     candidates: &[Candidate],
     names: &[&str],
     scenes: &mut [TrainingScene],

@@ -39,7 +39,7 @@ use serde::Serialize;
 
 use crate::config::Settings;
 use list::DataSet;
-use mistakes::Candidate;
+use mistakes::Candidates;
 
 pub use history::{EPOCH_HEADER, Epoch, History};
 pub use repeats::{REPEAT_HEADER, repeat};
@@ -76,7 +76,7 @@ pub struct TrainJob {
     /// A weights file's bytes to start from; without it, random weights.
     pub from: Option<Vec<u8>>,
     /// What a scan of the training scenes found: its mistakes are hard negatives.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Candidates,
     /// Crops after which training ends, rounded up to whole steps, in place of the settings' epochs.
     pub images: Option<u64>,
     /// Validation loss at which training ends.

@@ -12,7 +12,7 @@ use super::Pair;
 use super::augment::augment;
 use super::crops::{Cut, TrainingScene};
 use super::list::{CROPS, CropRow, DataSet, Part, STORE};
-use super::mistakes::{Candidate, Provenance, hand_out};
+use super::mistakes::{Candidates, Provenance, hand_out};
 use super::sampler::{ScenePool, falls_in_share, share_before};
 use super::source::CropSource;
 use super::store::CropStore;
@@ -60,7 +60,7 @@ impl PartCrops {
         data: &DataSet,
         part: Part,
         store: Option<Arc<CropStore>>,
-        mistakes: &[Candidate],
+        mistakes: &Candidates,
         stop: &StopRequest,
     ) -> Result<Self> {
         let rows = data.crops_of(part);
@@ -68,7 +68,7 @@ impl PartCrops {
         let spec = &data.spec;
         let pairs = data.scenes(part);
         let names: Vec<&str> = pairs.iter().map(|pair| pair.name.as_str()).collect();
-        let needed = store.is_none() || !mistakes.is_empty();
+        let needed = store.is_none() || !mistakes.lines.is_empty();
         let mut scenes = if needed { open_scenes(pairs, spec.input, stop)? } else { Vec::new() };
         let hard = hand_out(mistakes, &names, &mut scenes)?;
         Ok(Self {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::{Context, Result};
 
 use super::list::{DataSet, Part};
-use super::mistakes::{Provenance, hand_out};
+use super::mistakes::{Candidates, Provenance, hand_out};
 use super::prepared::{PartCrops, PreparedSampler, open_scenes, open_store};
 use super::sampler::Sampler;
 use super::{Pair, TrainJob};
@@ -93,7 +93,7 @@ fn open_prepared(job: &TrainJob, data: &DataSet, stop: &StopRequest) -> Result<T
     let store = open_store(data)?;
     let crops = PartCrops::open(data, Part::Train, store.clone(), &job.candidates, stop)?;
     let hard = crops.hard.clone();
-    let held_out = PartCrops::open(data, Part::Validation, store, &[], stop)?;
+    let held_out = PartCrops::open(data, Part::Validation, store, &Candidates::default(), stop)?;
     Ok(TrainData {
         train: Box::new(PreparedSampler::new(crops, train, train.augment)),
         validation: Box::new(PreparedSampler::new(held_out, &held_out_settings(job), false)),

@@ -91,7 +91,12 @@ pub(super) fn run_id(job: &TrainJob) -> Result<String> {
     (settings.train.checkpoint_minutes, settings.train.stop_after_epochs) = (0.0, 0);
     let text = serde_json::to_string(&(
         (&settings, &job.scenes, &job.validation, job.validation_seed, job.images),
-        (from_id(job), &job.candidates, job.data.as_ref().map(|data| &data.spec), env!("CARGO_PKG_VERSION")),
+        (
+            from_id(job),
+            &job.candidates.lines,
+            job.data.as_ref().map(|data| &data.spec),
+            env!("CARGO_PKG_VERSION"),
+        ),
     ))?;
     Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
 }

@@ -226,7 +226,8 @@ mod tests {
         let flat: Vec<f32> = (0..parameter_count).map(|i| i as f32 * 0.5).collect();
         let stats: Vec<f32> = (0..statistic_count).map(|i| i as f32).collect();
         let mut weights = Weights::from_flat(&widths, &flat, &stats);
-        weights.metadata = ["seed", "epoch", "loss", "data", "command"].map(|key| (key.into(), "7".into())).into();
+        weights.metadata =
+            ["seed", "epoch", "loss", "data", "command"].map(|key| (key.into(), "7".into())).into();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
         weights.save(&path).unwrap();

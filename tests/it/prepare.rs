@@ -10,6 +10,7 @@ use marscan::job::StopRequest;
 use marscan::raster::MappedScene;
 use marscan::table::read_rows;
 use marscan::train::list::{CropRow, DataSet, Kind, Part};
+use marscan::train::mistakes::Candidates;
 use marscan::train::prepared::{PartCrops, PreparedSampler, open_store};
 use marscan::train::source::CropSource;
 use marscan::unet::CropBatch;
@@ -253,7 +254,8 @@ fn random_crops_have_the_impact_anywhere_and_borders_among_the_others() {
 }
 
 fn part(data: &DataSet, part: Part) -> PartCrops {
-    PartCrops::open(data, part, open_store(data).unwrap(), &[], &StopRequest::default()).unwrap()
+    PartCrops::open(data, part, open_store(data).unwrap(), &Candidates::default(), &StopRequest::default())
+        .unwrap()
 }
 
 fn crop(crops: &PartCrops, k: usize) -> CropBatch {

@@ -60,7 +60,7 @@ fn the_share_of_impacts_is_kept_over_batches_of_any_size() {
 }
 
 #[test]
-fn hard_negatives_of_other_scenes_are_refused() {
+fn hard_negatives_that_cannot_be_meant_are_refused_by_file() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().to_str().unwrap();
     let synth = ["synth", "--rows", "300", "--cols", "300", "--impacts", "3"];
@@ -70,10 +70,17 @@ fn hard_negatives_of_other_scenes_are_refused() {
     let list = folder.path().join("scenes.csv");
     succeed(&["info", place, "--scenes", list.to_str().unwrap()]);
     let found = folder.path().join("found.csv");
-    std::fs::write(&found, "scene,row_px,col_px\nelsewhere,10,10\n").unwrap();
     let [list, found] = [&list, &found].map(|path| path.to_str().unwrap());
     let out = folder.path().join("out");
     let train = ["train", "--scenes", list, "--hard-negatives", found, "--device", "cpu", "--out"];
-    let (_, message) = fail(&[&train[..], &[out.to_str().unwrap()]].concat());
-    assert!(message.contains("elsewhere, which is no training scene"), "{message}");
+    for (text, why) in [
+        ("scene,row_px,col_px\nelsewhere,10,10\n", "elsewhere, which is no training scene"),
+        ("scene,row,col\nelsewhere,10,10\n", "no column row_px, col_px"),
+        ("scene,row_px,col_px\nelsewhere,10,here\n", "line: 2"),
+        ("", "no column scene, row_px, col_px"),
+    ] {
+        std::fs::write(found, text).unwrap();
+        let (code, message) = fail(&[&train[..], &[out.to_str().unwrap()]].concat());
+        assert!(code == 2 && message.contains(why) && message.contains(found), "{code}: {message}");
+    }
 }
