@@ -236,10 +236,27 @@ fn settings(args: &Args, data: Option<&DataSet>, ranks: usize) -> Result<Setting
         settings.train.impact_share = impact_share(text, data)?;
     }
     settings.check()?;
+    if args.hard_negatives.is_some() {
+        shows_mistakes(&args.settings, &settings)?;
+    }
     if let Some(loss) = args.until_val_loss.filter(|loss| !(*loss > 0.0 && loss.is_finite())) {
         return Err(WrongUsage(format!("--until-val-loss {loss}: must be a number above 0")).into());
     }
     Ok(settings)
+}
+
+/// # Errors
+/// [`WrongUsage`] if no crop would hold a mistake.
+fn shows_mistakes(name: &str, settings: &Settings) -> Result<()> {
+    let why = match (settings.train.hard_share, settings.train.impact_share) {
+        (0.0, _) => format!(
+            "{name} has train.hard_share = 0: set it above 0 in a file for --settings, as `marscan settings \
+             --settings {name}` prints one"
+        ),
+        (_, 1.0) => "train.impact_share = 1 leaves no crop without an impact: lower it, or --impact-share".into(),
+        _ => return Ok(()),
+    };
+    Err(WrongUsage(format!("--hard-negatives: none would be shown, for {why}")).into())
 }
 
 fn impact_share(text: &str, data: Option<&DataSet>) -> Result<f64> {
