@@ -31,6 +31,7 @@ impl Epochs {
     /// Takes an event.
     pub fn see(&mut self, event: Event) {
         match event {
+            Event::Waits { folder, holder } => note!("waits for {holder}, which trains in {}", folder.display()),
             Event::Repeat { number, seed } => {
                 (self.epoch, self.headed) = (0, false);
                 self.line(&format!("repeat {number}, seed {seed}"));

@@ -9,7 +9,7 @@ use super::Done;
 use super::epochs::Epochs;
 use crate::config::{self, Precision, Settings};
 use crate::dice::Dice;
-use crate::fault::WrongUsage;
+use crate::fault::{Stopped, WrongUsage};
 use crate::geo::name::observation;
 use crate::job::StopRequest;
 use crate::plan::SceneList;
@@ -123,8 +123,8 @@ fn on_rank(args: &Args, world: &World) -> Result<Done> {
     if !team.writes() {
         let mut see = |_: Event| ();
         let summaries = train(args, &job, team, &stop, &mut see)?;
-        let stopped = summaries.iter().any(|summary| summary.stopped_by.is_some());
-        return Ok(if stopped { Done::Stopped } else { Done::All });
+        let stopped = |all: Vec<Summary>| all.iter().any(|summary| summary.stopped_by.is_some());
+        return Ok(if summaries.is_none_or(stopped) { Done::Stopped } else { Done::All });
     }
     let ranks = if world.size() > 1 { format!("{} ranks, here on ", world.size()) } else { String::new() };
     say!(
@@ -138,6 +138,10 @@ fn on_rank(args: &Args, world: &World) -> Result<Done> {
     let mut epochs = Epochs::new();
     let summaries = train(args, &job, team, &stop, &mut |event| epochs.see(event))?;
     epochs.finish();
+    let Some(summaries) = summaries else {
+        note!("stopped by {}, while it waited", stop.asked().unwrap_or("a signal to another rank"));
+        return Ok(Done::Stopped);
+    };
     summaries.iter().for_each(print);
     if let Some(signal) = summaries.iter().find_map(|summary| summary.stopped_by.as_ref()) {
         note!("stopped by {signal}: the same command goes on from there");
@@ -160,16 +164,21 @@ fn devices(args: &Args, world: &World) -> Result<Vec<Chosen>> {
     hold_all(take_turn(named, world.local_rank(), &lists)?, auto, args.share_gpu)
 }
 
+/// `None` if a signal asked to stop while another training was waited for.
 fn train(
     args: &Args,
     job: &TrainJob,
     team: Team,
     stop: &StopRequest,
     see: &mut dyn FnMut(Event),
-) -> Result<Vec<Summary>> {
-    match args.repeats {
+) -> Result<Option<Vec<Summary>>> {
+    let trained = match args.repeats {
         Some(count) => repeat(job, count, team, stop, see),
-        None => Ok(vec![run(job, team, stop, see)?]),
+        None => run(job, team, stop, see).map(|summary| vec![summary]),
+    };
+    match trained {
+        Err(why) if why.is::<Stopped>() => Ok(None),
+        trained => trained.map(Some),
     }
 }
 
@@ -253,7 +262,9 @@ fn shows_mistakes(name: &str, settings: &Settings) -> Result<()> {
             "{name} has train.hard_share = 0: set it above 0 in a file for --settings, as `marscan settings \
              --settings {name}` prints one"
         ),
-        (_, 1.0) => "train.impact_share = 1 leaves no crop without an impact: lower it, or --impact-share".into(),
+        (_, 1.0) => {
+            "train.impact_share = 1 leaves no crop without an impact: lower it, or --impact-share".into()
+        }
         _ => return Ok(()),
     };
     Err(WrongUsage(format!("--hard-negatives: none would be shown, for {why}")).into())

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod crops;
 mod curves;
 mod history;
+mod hold;
 pub mod judge;
 mod keep;
 pub mod list;
@@ -33,7 +34,7 @@ mod team;
 mod times;
 mod validate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -106,6 +107,13 @@ impl TrainJob {
 /// What a run tells while it goes.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
+    /// Another training writes in the folder, and is waited for.
+    Waits {
+        /// Which.
+        folder: &'a Path,
+        /// Its process and machine.
+        holder: &'a str,
+    },
     /// A repeat of several begins.
     Repeat {
         /// Counted from 0.

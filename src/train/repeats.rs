@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use super::hold::hold;
 use super::run::run;
 use super::{Event, Summary, Team, TrainJob};
 use crate::job::StopRequest;
@@ -50,6 +51,7 @@ pub fn repeat(
     stop: &StopRequest,
     see: &mut dyn FnMut(Event),
 ) -> Result<Vec<Summary>> {
+    let _hold = hold(&job.out, team, stop, see)?;
     let (mut summaries, mut rows) = (Vec::new(), Vec::new());
     for number in 0..count {
         let mut one = job.clone();

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 
 use super::checkpoint::Checkpoint;
+use super::hold::hold;
 use super::keep::{keep_epoch, keep_state};
 use super::mistakes::Provenance;
 use super::schedule::learning_rate;
@@ -26,8 +27,10 @@ use crate::unet::{CropBatch, Trainer};
 /// job goes on from there.
 ///
 /// # Errors
-/// If a scene or a file cannot be read or written, or the device is lost.
+/// If a scene or a file cannot be read or written, another training keeps the folder, or the device is lost;
+/// [`Stopped`] if asked to stop while waiting for that training.
 pub fn run(job: &TrainJob, team: Team, stop: &StopRequest, see: &mut dyn FnMut(Event)) -> Result<Summary> {
+    let _hold = hold(&job.out, team, stop, see)?;
     let mut course = Course::begin(job, team, stop)?;
     if course.ended().is_some()
         && team.writes()

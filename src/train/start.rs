@@ -1,6 +1,6 @@
 //! Where a run starts from: its checkpoint, given weights or random ones; and how it is trained.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::checkpoint::{Checkpoint, Progress};
 use super::optimiser::Optimiser;
@@ -18,7 +18,6 @@ use crate::unet::{LossScale, Regime, Weights};
 pub(super) fn begin(job: &TrainJob, team: Team) -> Result<(Checkpoint, History)> {
     let (mut state, mut epochs) = (Vec::new(), Vec::new());
     if team.writes() {
-        std::fs::create_dir_all(&job.out).with_context(|| format!("cannot make {}", job.out.display()))?;
         let found = found(job)?;
         write_whole(&job.out.join("settings.toml"), toml::to_string(&job.settings)?.as_bytes())?;
         let history = History::load(&job.out.join("history.csv"), found.progress.epochs)?;

@@ -83,7 +83,8 @@ fn hard_negatives_that_cannot_be_meant_are_refused_by_file() {
         let (code, message) = fail(&[&train[..], &[out.to_str().unwrap()]].concat());
         assert!(code == 2 && message.contains(why) && message.contains(found), "{code}: {message}");
     }
-    let ignored = [["--settings", "unet1.0", "train.hard_share"], ["--impact-share", "1", "train.impact_share"]];
+    let ignored =
+        [["--settings", "unet1.0", "train.hard_share"], ["--impact-share", "1", "train.impact_share"]];
     for [flag, value, key] in ignored {
         let (code, message) = fail(&[&train[..], &[out.to_str().unwrap(), flag, value]].concat());
         assert!(code == 2 && message.contains(key), "{code}: {message}");

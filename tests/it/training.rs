@@ -152,6 +152,21 @@ fn the_same_command_gives_the_same_bytes() {
 }
 
 #[test]
+fn a_second_run_in_the_folder_waits_for_the_first() {
+    let (ground, settings) = (Ground::new(), long());
+    ground.train(&settings, "whole", &[]);
+    let first = start(&ground, &settings, "shared");
+    let second = marscan_command().args(ground.args(&settings, "shared")).output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(
+        second.status.success() && said.contains(&format!("waits for process {} on", first.id())),
+        "{said}"
+    );
+    assert!(first.wait_with_output().unwrap().status.success());
+    assert_same_end(&ground, "shared", "whole");
+}
+
+#[test]
 fn a_run_that_was_killed_ends_as_one_that_never_was() {
     let (ground, settings) = (Ground::new(), long());
     ground.train(&settings, "whole", &[]);
