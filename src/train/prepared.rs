@@ -129,9 +129,8 @@ pub struct PreparedSampler {
 }
 
 impl PreparedSampler {
-    /// Batches of `crops` with the shares and seed of `train`; `augmented` says whether they are turned and
-    /// brightened.
-    pub fn new(crops: PartCrops, train: &TrainSettings, augmented: bool) -> Self {
+    /// Batches of `crops` with the shares and seed of `train`.
+    pub fn new(crops: PartCrops, train: &TrainSettings) -> Self {
         let (with, without): (Vec<usize>, Vec<usize>) =
             (0..crops.rows.len()).partition(|&k| crops.rows[k].impact_px > 0);
         // Of one kind alone there are no shares to keep.
@@ -141,7 +140,7 @@ impl PreparedSampler {
             _ => train.impact_share,
         };
         let hard_share = if crops.pool.mistakes() > 0 { train.hard_share } else { 0.0 };
-        Self { crops, with, without, seed: train.seed, impact_share, hard_share, augmented }
+        Self { crops, with, without, seed: train.seed, impact_share, hard_share, augmented: train.augment }
     }
 
     fn append(&self, n: u64, dice: &mut Dice, batch: &mut CropBatch) -> Result<()> {

@@ -55,9 +55,9 @@ pub fn open(job: &TrainJob, stop: &StopRequest) -> Result<TrainData> {
     }
 }
 
-/// The settings that validation crops are drawn by: with a seed of their own.
+/// The settings that validation crops are drawn by: with a seed of their own, and shown as they are.
 fn held_out_settings(job: &TrainJob) -> TrainSettings {
-    TrainSettings { seed: job.validation_seed, ..job.settings.train.clone() }
+    TrainSettings { seed: job.validation_seed, augment: false, ..job.settings.train.clone() }
 }
 
 fn open_scenes_of(job: &TrainJob, stop: &StopRequest) -> Result<TrainData> {
@@ -87,16 +87,14 @@ fn keep_apart(scenes: &[Pair], validation: &[Pair]) -> Result<()> {
     }
 }
 
-/// Validation crops are shown as they are.
 fn open_prepared(job: &TrainJob, data: &DataSet, stop: &StopRequest) -> Result<TrainData> {
-    let train = &job.settings.train;
     let store = open_store(data)?;
     let crops = PartCrops::open(data, Part::Train, store.clone(), &job.candidates, stop)?;
     let hard = crops.hard.clone();
     let held_out = PartCrops::open(data, Part::Validation, store, &Candidates::default(), stop)?;
     Ok(TrainData {
-        train: Box::new(PreparedSampler::new(crops, train, train.augment)),
-        validation: Box::new(PreparedSampler::new(held_out, &held_out_settings(job), false)),
+        train: Box::new(PreparedSampler::new(crops, &job.settings.train)),
+        validation: Box::new(PreparedSampler::new(held_out, &held_out_settings(job))),
         hard,
     })
 }

@@ -315,7 +315,7 @@ fn sampler(data: &DataSet, change: impl FnOnce(&mut Settings)) -> PreparedSample
     let mut settings = load("unet1").unwrap();
     settings.train.augment = false;
     change(&mut settings);
-    PreparedSampler::new(part(data, Part::Train), &settings.train, settings.train.augment)
+    PreparedSampler::new(part(data, Part::Train), &settings.train)
 }
 
 fn crops_of(batch: &CropBatch) -> Vec<(Vec<u8>, bool)> {

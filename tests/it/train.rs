@@ -1,12 +1,14 @@
-//! Training data: what an earlier network mistook for an impact is shown again.
+//! Training data: which crops are shown, and what an earlier network mistook for an impact is shown again.
 
 use std::path::Path;
 
 use marscan::config::load;
+use marscan::job::StopRequest;
 use marscan::train::crops::TrainingScene;
-use marscan::train::mistakes::Candidate;
+use marscan::train::mistakes::{Candidate, Candidates};
 use marscan::train::sampler::Sampler;
-use marscan::train::source::CropSource;
+use marscan::train::source::{CropSource, open};
+use marscan::train::{Pair, TrainJob};
 
 use crate::files::{fail, succeed, tiff};
 
@@ -57,6 +59,35 @@ fn the_share_of_impacts_is_kept_over_batches_of_any_size() {
         let with = masks.chunks(32 * 32).filter(|mask| mask.contains(&255)).count();
         assert_eq!(with, 12, "batches of {count}");
     }
+}
+
+#[test]
+fn validation_crops_are_shown_as_they_are_whatever_training_does() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(scene(folder.path()));
+    let [image, mask] = ["s.tif", "s_gt.tif"].map(|name| folder.path().join(name));
+    let pair = |name: &str| Pair { name: name.into(), image: image.clone(), mask: mask.clone() };
+    let shown = |augment: bool| {
+        let mut settings = load("unet1").unwrap();
+        settings.train.augment = augment;
+        let job = TrainJob {
+            settings,
+            scenes: vec![pair("a")],
+            validation: vec![pair("b")],
+            data: None,
+            validation_seed: 1,
+            from: None,
+            candidates: Candidates::default(),
+            images: None,
+            until_validation_loss: None,
+            out: folder.path().join("out"),
+            command: Vec::new(),
+        };
+        let data = open(&job, &StopRequest::default()).unwrap();
+        [data.train, data.validation].map(|crops| crops.batch(0, 4).unwrap().pixels)
+    };
+    let [[trained, validated], [plain, wanted]] = [true, false].map(shown);
+    assert!(validated == wanted && trained != plain);
 }
 
 #[test]
