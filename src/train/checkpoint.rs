@@ -107,9 +107,18 @@ impl Checkpoint {
     /// Reads what [`Self::save`] wrote.
     ///
     /// # Errors
-    /// If the file cannot be read; [`WrongUsage`] if it belongs to another run than `run_id`.
-    pub fn load(path: &Path, run_id: &str, train: &TrainSettings) -> Result<Self> {
-        let read = || Self::parse(&std::fs::read(path)?, train);
+    /// If the file cannot be read, or it has other than `lengths` parameters and statistics; [`WrongUsage`] if it
+    /// belongs to another run than `run_id`.
+    pub fn load(path: &Path, run_id: &str, train: &TrainSettings, lengths: [usize; 2]) -> Result<Self> {
+        let read = || {
+            let found = Self::parse(&std::fs::read(path)?, train)?;
+            let there = [found.parameters.values.len(), found.statistics.len()];
+            ensure!(
+                there == lengths || found.progress.run_id != run_id,
+                "it has {there:?} parameters and statistics, the network {lengths:?}"
+            );
+            Ok(found)
+        };
         let found = read().with_context(|| {
             format!("cannot go on from {}: delete it to start again, or choose another --out", path.display())
         })?;
@@ -174,11 +183,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint.safetensors");
         state.save(&path).unwrap();
-        assert_eq!(Checkpoint::load(&path, "abc", &train).unwrap(), state);
-        let refused = Checkpoint::load(&path, "abd", &train).unwrap_err().to_string();
+        assert_eq!(Checkpoint::load(&path, "abc", &train, [3, 1]).unwrap(), state);
+        let refused = Checkpoint::load(&path, "abd", &train, [4, 1]).unwrap_err().to_string();
         assert!(refused.contains("its id abc, this run's abd"), "{refused}");
+        let other = format!("{:#}", Checkpoint::load(&path, "abc", &train, [3, 2]).unwrap_err());
+        assert!(other.contains("checkpoint.safetensors") && other.contains("the network [3, 2]"), "{other}");
         std::fs::write(&path, &std::fs::read(&path).unwrap()[..50]).unwrap();
-        let broken = Checkpoint::load(&path, "abc", &train).unwrap_err().to_string();
+        let broken = Checkpoint::load(&path, "abc", &train, [3, 1]).unwrap_err().to_string();
         assert!(broken.contains("checkpoint.safetensors"), "{broken}");
     }
 }

@@ -10,7 +10,7 @@ use crate::dice::Dice;
 use crate::fault::WrongUsage;
 use crate::table::write_whole;
 use crate::unet::descent::Parameters;
-use crate::unet::layout::{parameters, statistics};
+use crate::unet::layout::{lengths, parameters, statistics};
 use crate::unet::loss::Loss;
 use crate::unet::{LossScale, Regime, Weights};
 
@@ -34,7 +34,7 @@ fn found(job: &TrainJob) -> Result<Checkpoint> {
     let (run_id, train) = (run_id(job)?, &job.settings.train);
     let place = job.out.join("checkpoint.safetensors");
     if place.exists() {
-        return Checkpoint::load(&place, &run_id, train);
+        return Checkpoint::load(&place, &run_id, train, lengths(&job.settings.network.widths));
     }
     let (values, statistics) = match &job.from {
         Some(bytes) => Weights::parse(&job.settings.network.widths, bytes)

@@ -80,6 +80,12 @@ pub fn statistics(widths: &[usize]) -> Vec<(String, Vec<usize>)> {
     units(widths).iter().flat_map(both).collect()
 }
 
+/// How many numbers those are: parameters, statistics.
+pub fn lengths(widths: &[usize]) -> [usize; 2] {
+    let count = |all: Vec<(String, Vec<usize>)>| all.iter().map(|one| one.1.iter().product::<usize>()).sum();
+    [count(parameters(widths)), count(statistics(widths))]
+}
+
 /// Sends `x`, `[batch, 1, rows, cols]` in 0..=1, through the levels: `unit(k, x)` is the k-th of [`units`]
 /// with all that follows its convolution. Gives the last block's `[batch, widths[0], rows, cols]`.
 ///
@@ -118,14 +124,8 @@ mod tests {
 
     #[test]
     fn parameter_counts_are_those_of_the_design() {
-        let count = |widths: &[usize]| {
-            let pixels = |all: Vec<(String, Vec<usize>)>| {
-                all.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>()
-            };
-            pixels(parameters(widths))
-        };
-        assert_eq!(count(&[32, 64, 128]), 472_257);
-        assert_eq!(count(&[32, 64, 128, 256, 512]), 7_851_969);
+        assert_eq!(lengths(&[32, 64, 128])[0], 472_257);
+        assert_eq!(lengths(&[32, 64, 128, 256, 512])[0], 7_851_969);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::json;
 
-use super::layout::{BATCH_NORM_EPS, parameters, statistics, units};
+use super::layout::{BATCH_NORM_EPS, lengths, parameters, statistics, units};
 use crate::config::Precision;
 use crate::table::write_whole;
 
@@ -118,7 +118,7 @@ impl Weights {
 
     /// How many numbers training changes.
     pub fn parameter_count(&self) -> usize {
-        parameters(&self.widths).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+        lengths(&self.widths)[0]
     }
 
     /// Channels of each level.
@@ -219,10 +219,7 @@ mod tests {
     #[test]
     fn a_saved_file_reads_back_and_another_network_is_refused() {
         let widths = [2, 3];
-        let count =
-            |names: Vec<(String, Vec<usize>)>| names.iter().map(|n| n.1.iter().product::<usize>()).sum();
-        let (parameter_count, statistic_count): (usize, usize) =
-            (count(parameters(&widths)), count(statistics(&widths)));
+        let [parameter_count, statistic_count] = lengths(&widths);
         let flat: Vec<f32> = (0..parameter_count).map(|i| i as f32 * 0.5).collect();
         let stats: Vec<f32> = (0..statistic_count).map(|i| i as f32).collect();
         let mut weights = Weights::from_flat(&widths, &flat, &stats);
