@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 
 use super::checkpoint::Checkpoint;
 use super::hold::hold;
@@ -240,9 +240,18 @@ impl<'a> Course<'a> {
     }
 
     /// Takes over what the steps have changed.
+    ///
+    /// # Errors
+    /// If a number of it is not finite: nothing could be scanned or gone on with by it.
     fn settle(&mut self) -> Result<()> {
         self.state.parameters.clone_from(self.trainer.parameters()?);
         self.state.statistics.clone_from(&self.trainer.statistics);
+        let mut numbers = self.state.parameters.values.iter().chain(&self.state.statistics);
+        ensure!(
+            numbers.all(|number| number.is_finite()),
+            "after {} steps a number of the network is not finite: lower [train] learning_rate, or look for a broken crop",
+            self.state.progress.steps
+        );
         Ok(())
     }
 

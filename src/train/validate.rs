@@ -73,12 +73,13 @@ pub(super) fn validate(
     }
     let [entropy, error, nothing, pixels] = sum;
     ensure!(pixels > 0.0, "the validation crops hold nothing but no-data");
+    let entropy = (entropy / pixels) as f32;
+    ensure!(
+        entropy.is_finite(),
+        "the validation loss is {entropy}: lower [train] learning_rate, or look for a broken crop"
+    );
     let percent = 100.0 / pixels;
-    Ok(Some(Checked {
-        entropy: (entropy / pixels) as f32,
-        mse_percent: error * percent,
-        nothing_percent: nothing * percent,
-    }))
+    Ok(Some(Checked { entropy, mse_percent: error * percent, nothing_percent: nothing * percent }))
 }
 
 /// The network on each device; on the processor once, which gives it all its threads.
@@ -94,10 +95,23 @@ fn score(batch: &CropBatch, answer: &[f32]) -> Score {
     for ((&p, &m), _) in all.filter(|((_, m), v)| **v != 0 && **m != CropBatch::DONT_CARE) {
         let (p, truth) = (f64::from(p), f64::from(u8::from(m != 0)));
         let right = if m == 0 { 1.0 - p } else { p };
-        score[0] -= right.max(1e-7).ln();
+        // What is not a number stays so.
+        score[0] -= right.clamp(1e-7, 1.0).ln();
         score[1] += (p - truth) * (p - truth);
         score[2] += truth;
         score[3] += 1.0;
     }
     score
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_number_is_seen_in_the_score() {
+        let batch = CropBatch { side_px: 2, pixels: vec![9; 4], mask: vec![0, 255, 0, 255] };
+        assert!(score(&batch, &[0.0, 1.0, 1.0, 0.0]).iter().all(|sum| sum.is_finite()));
+        assert!(score(&batch, &[0.1, 0.9, f32::NAN, 0.9])[0].is_nan());
+    }
 }

@@ -9,8 +9,10 @@ use marscan::train::mistakes::{Candidate, Candidates};
 use marscan::train::sampler::Sampler;
 use marscan::train::source::{CropSource, open};
 use marscan::train::{Pair, TrainJob};
+use marscan::unet::Weights;
 
-use crate::files::{fail, succeed, tiff};
+use crate::files::{bytes, fail, succeed, tiff};
+use crate::training::{Ground, tiny};
 
 const COLS: usize = 300;
 
@@ -120,4 +122,23 @@ fn hard_negatives_that_cannot_be_meant_are_refused_by_file() {
         let (code, message) = fail(&[&train[..], &[out.to_str().unwrap(), flag, value]].concat());
         assert!(code == 2 && message.contains(key), "{code}: {message}");
     }
+}
+
+#[test]
+fn a_network_that_is_no_longer_finite_is_an_error_and_no_weights() {
+    let (ground, mut settings) = (Ground::new(), tiny());
+    settings.train.epochs = 1;
+    ground.train(&settings, "first", &[]);
+    let widths = &settings.network.widths;
+    let weights = Weights::parse(widths, &bytes(ground.path("first/best.safetensors"))).unwrap();
+    let (mut parameters, statistics) = weights.to_flat();
+    // The loss stays finite: what the first layer gives is normalised, but its variance is beyond f32.
+    parameters[..18].fill(1e25);
+    let huge = ground.path("huge.safetensors");
+    Weights::from_flat(widths, &parameters, &statistics).save(&huge).unwrap();
+    let mut args = ground.args(&settings, "second");
+    args.extend(["--from".to_owned(), huge.to_str().unwrap().to_owned()]);
+    let (code, message) = fail(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(code == 1 && message.contains("not finite: lower [train] learning_rate"), "{code}: {message}");
+    assert!(!ground.path("second/best.safetensors").exists());
 }
