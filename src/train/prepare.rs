@@ -17,6 +17,7 @@ use super::stats::{STAT_HEADER, Stats};
 use super::store::CropStore;
 use super::strategy::Choice;
 use crate::config::InputSettings;
+use crate::fault::WrongUsage;
 use crate::geo::name::observation;
 use crate::plan::SceneList;
 use crate::records::SceneRecord;
@@ -64,8 +65,9 @@ struct Opened {
 /// Writes the data set of `job`.
 ///
 /// # Errors
-/// If no scene can be used, they cannot be split or hold no impact, or a file cannot be written. A scene that
-/// cannot be read or does not agree with its mask is left out and named.
+/// If no scene can be used, they cannot be split or hold no impact, the ring leaves no pixel of a part's impacts
+/// judged, or a file cannot be written. A scene that cannot be read or does not agree with its mask is left out and
+/// named.
 pub fn prepare(job: &PrepareJob) -> Result<Prepared> {
     fs::create_dir_all(&job.out).with_context(|| format!("cannot make {}", job.out.display()))?;
     let (usable, failed) = open_all(job);
@@ -75,6 +77,14 @@ pub fn prepare(job: &PrepareJob) -> Result<Prepared> {
     ensure!(impacts.iter().any(|(_, count)| *count > 0), "none of the masks has an impact");
     let parts = split(&impacts, job.shares, job.choice.seed)?;
     let opened = group(usable, &parts);
+    if let Some(Opened { part, .. }) = opened.iter().find(|part| !part.pool.judges_impacts(job.ring_px)) {
+        let message = format!(
+            "--ring {} leaves no pixel of any impact of the {part} scenes judged: all are too small for it, take a \
+             smaller one",
+            job.ring_px
+        );
+        return Err(WrongUsage(message).into());
+    }
     // Until the last file is written, there is no data set.
     let spec_path = job.out.join(SPEC);
     if spec_path.exists() {

@@ -17,6 +17,8 @@ use crate::unet::CropBatch;
 const BAND_ROWS: u64 = 2048;
 /// Runs that are kept at most (192 MiB): a mask with more is none.
 const MOST_RUNS: usize = 16 << 20;
+/// Side of the squares that an impact is drawn in to see what of it is judged.
+const SQUARE_PX: usize = 256;
 /// Pixels that are passed over at once where all are 0.
 const BLOCK_PX: usize = 64;
 
@@ -107,6 +109,21 @@ impl MaskRuns {
                 }
             }
         }
+    }
+
+    /// Whether a ring of `ring` px leaves a pixel of any impact judged.
+    pub fn any_judged(&self, ring: usize) -> bool {
+        let mut drawn = vec![0; SQUARE_PX * SQUARE_PX];
+        self.impacts.iter().map(|impact| impact.rect).any(|rect| {
+            let rows = (rect.row0..rect.row1).step_by(SQUARE_PX);
+            let mut corners =
+                rows.flat_map(|row| (rect.col0..rect.col1).step_by(SQUARE_PX).map(move |col| (row, col)));
+            corners.any(|(row, col)| {
+                drawn.fill(0);
+                self.draw_ringed((row as i64, col as i64), SQUARE_PX, ring, &mut drawn);
+                drawn.contains(&255)
+            })
+        })
     }
 
     /// The runs in a square, cut to it: row, first and past the last column, counted from its corner.

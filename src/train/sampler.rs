@@ -12,6 +12,7 @@ use super::crops::{Cut, TrainingScene};
 use super::source::CropSource;
 use crate::config::TrainSettings;
 use crate::dice::Dice;
+use crate::fault::WrongUsage;
 use crate::unet::CropBatch;
 
 /// Places that are tried for a crop without impact.
@@ -37,6 +38,11 @@ impl ScenePool {
     /// The scenes, as they were given.
     pub fn scenes(&self) -> &[TrainingScene] {
         &self.scenes
+    }
+
+    /// Whether a ring of `ring_px` leaves a pixel of an impact judged, or there is no impact.
+    pub fn judges_impacts(&self, ring_px: usize) -> bool {
+        self.impacts == 0 || ring_px == 0 || self.scenes.iter().any(|scene| scene.mask().any_judged(ring_px))
     }
 
     /// How many mistakes can be drawn.
@@ -115,10 +121,18 @@ impl Sampler {
     /// A sampler with the crops, shares and seed of `train`.
     ///
     /// # Errors
-    /// If no scene has an impact.
+    /// If no scene has an impact; [`WrongUsage`] if the ring leaves none of them judged.
     pub fn new(scenes: Vec<TrainingScene>, train: &TrainSettings) -> Result<Self> {
         let pool = ScenePool::new(scenes);
         ensure!(pool.impacts > 0, "none of the {} scenes has an impact in its mask", pool.scenes.len());
+        if !pool.judges_impacts(train.ring_px) {
+            let message = format!(
+                "train.ring_px = {} (--ring) leaves no pixel of any impact judged: all are too small for it, take a \
+                 smaller one",
+                train.ring_px
+            );
+            return Err(WrongUsage(message).into());
+        }
         Ok(Self {
             cut: Cut { side_px: train.crop_px, ring_px: train.ring_px },
             seed: train.seed,

@@ -72,7 +72,10 @@ pub(super) fn validate(
         sum.iter_mut().zip(score).for_each(|(sum, v)| *sum += v);
     }
     let [entropy, error, nothing, pixels] = sum;
-    ensure!(pixels > 0.0, "the validation crops hold nothing but no-data");
+    ensure!(
+        pixels > 0.0,
+        "the validation crops hold no pixel that is judged: no-data, or near an impact's rim"
+    );
     let entropy = (entropy / pixels) as f32;
     ensure!(
         entropy.is_finite(),

@@ -33,4 +33,5 @@ mod synth;
 mod together;
 mod train;
 mod training;
+mod unusable;
 mod windows;

@@ -185,7 +185,7 @@ fn large(folder: &Path, side: usize, middle: usize) {
     }
 }
 
-const FLAT: [&str; 4] = ["--scene-pattern", "{id}.tif", "--mask-pattern", "{id}_gt.tif"];
+pub const FLAT: [&str; 4] = ["--scene-pattern", "{id}.tif", "--mask-pattern", "{id}_gt.tif"];
 
 #[test]
 fn the_grid_has_one_crop_in_64_with_an_impact_at_its_edge() {

@@ -1,0 +1,41 @@
+//! Scenes that nothing can be learnt from: said before any step, with what to do about it.
+
+use std::path::Path;
+
+use crate::files::{fail, marscan, tiff};
+use crate::prepare::{FLAT, scene};
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Scenes `s0`, `s1` and so on of 200 px, each with a disc of that radius in its mask, or none.
+fn scenes(folder: &Path, radii: &[Option<usize>]) {
+    for (k, radius) in radii.iter().enumerate() {
+        let discs: &[_] = if radius.is_some() { &[(100, 110)] } else { &[] };
+        let (pixels, mask) = scene(200, discs, radius.unwrap_or(0));
+        tiff(&folder.join(format!("s{k}.tif")), 200, &pixels);
+        tiff(&folder.join(format!("s{k}_gt.tif")), 200, &mask);
+    }
+}
+
+#[test]
+fn a_ring_that_leaves_no_impact_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    scenes(folder.path(), &[Some(8); 3]);
+    let [plain, ringed, run] = ["plain", "ringed", "run"].map(|name| folder.path().join(name));
+    let prepare = |out: &Path, ring: &str| {
+        let fixed =
+            ["prepare", "--root", text(folder.path()), "--crop", "64", "--ring", ring, "--out", text(out)];
+        marscan(&[&fixed[..], &FLAT].concat())
+    };
+    let refused = prepare(&ringed, "9");
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(message.contains("--ring 9 leaves no pixel of any impact"), "{message}");
+    assert_eq!((refused.status.code(), ringed.join("data.json").exists()), (Some(2), false));
+    assert!(prepare(&ringed, "5").status.success() && prepare(&plain, "0").status.success());
+    let [train, validation] = ["train", "validation"].map(|part| plain.join(format!("scenes_{part}.csv")));
+    let fixed = ["train", "--scenes", text(&train), "--validation", text(&validation), "--device", "cpu"];
+    let (code, message) = fail(&[&fixed[..], &["--out", text(&run), "--ring", "9"]].concat());
+    assert!(code == 2 && message.contains("train.ring_px = 9 (--ring)"), "{code}: {message}");
+}
