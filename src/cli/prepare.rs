@@ -191,6 +191,15 @@ fn print(out: &Path, prepared: &Prepared) {
             counts.with_impact
         );
     }
+    for part in [Part::Train, Part::Validation] {
+        let counts = prepared.spec.parts.get(&part).copied().unwrap_or_default();
+        if counts.crops == 0 {
+            let why = if counts.scenes == 0 { "it has no scenes" } else { "its scenes have no impact" };
+            note!(
+                "no crops for {part}, which `train --data` needs: {why}; prepare with another --split or --seed"
+            );
+        }
+    }
     if prepared.removed_store {
         say!("removed the crops.bin of an earlier run");
     }

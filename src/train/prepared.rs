@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use super::Pair;
@@ -18,7 +18,7 @@ use super::source::CropSource;
 use super::store::CropStore;
 use crate::config::{InputSettings, TrainSettings};
 use crate::dice::Dice;
-use crate::fault::Stopped;
+use crate::fault::{Stopped, WrongUsage};
 use crate::job::StopRequest;
 use crate::unet::CropBatch;
 
@@ -54,8 +54,8 @@ impl PartCrops {
     /// where there is none, or where mistakes are to be drawn from them.
     ///
     /// # Errors
-    /// If the part has no crops, a scene cannot be read, or `mistakes` name another one; [`Stopped`] if asked
-    /// to stop on the way.
+    /// If a scene cannot be read; [`WrongUsage`] if the part has no crops, or `mistakes` name another scene;
+    /// [`Stopped`] if asked to stop on the way.
     pub fn open(
         data: &DataSet,
         part: Part,
@@ -64,7 +64,15 @@ impl PartCrops {
         stop: &StopRequest,
     ) -> Result<Self> {
         let rows = data.crops_of(part);
-        ensure!(!rows.is_empty(), "{} has no crops for {part}", data.folder.join(CROPS).display());
+        if rows.is_empty() {
+            let message = format!(
+                "{} has no crops for {part}: {} has no scene with an impact; prepare it again with another --split or \
+                 --seed",
+                data.folder.join(CROPS).display(),
+                part.file()
+            );
+            return Err(WrongUsage(message).into());
+        }
         let spec = &data.spec;
         let pairs = data.scenes(part);
         let names: Vec<&str> = pairs.iter().map(|pair| pair.name.as_str()).collect();

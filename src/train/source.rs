@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 
+use super::crops::TrainingScene;
 use super::list::{DataSet, Part};
 use super::mistakes::{Candidates, Provenance, hand_out};
 use super::prepared::{PartCrops, PreparedSampler, open_scenes, open_store};
@@ -67,8 +68,26 @@ fn open_scenes_of(job: &TrainJob, stop: &StopRequest) -> Result<TrainData> {
     let names: Vec<&str> = job.scenes.iter().map(|pair| pair.name.as_str()).collect();
     let hard = hand_out(&job.candidates, &names, &mut scenes)?;
     let held_out = open_scenes(&job.validation, input, stop)?;
-    let validation = Sampler::new(held_out, &held_out_settings(job)).context("validation")?;
+    demand_impacts(&scenes, &job.scenes, "train on: name others with --scenes")?;
+    demand_impacts(&held_out, &job.validation, "validate on: name others with --validation")?;
+    let validation =
+        Sampler::new(held_out, &held_out_settings(job)).context("the validation scenes cannot be used")?;
     Ok(TrainData { train: Box::new(Sampler::new(scenes, train)?), validation: Box::new(validation), hard })
+}
+
+/// # Errors
+/// [`WrongUsage`] that names the scenes and ends with `use_and_remedy` if none of them has an impact.
+fn demand_impacts(scenes: &[TrainingScene], pairs: &[Pair], use_and_remedy: &str) -> Result<()> {
+    const NAMED: usize = 5;
+    if scenes.iter().any(|scene| !scene.impacts().is_empty()) {
+        return Ok(());
+    }
+    let mut names: Vec<&str> = pairs.iter().take(NAMED).map(|pair| pair.name.as_str()).collect();
+    if pairs.len() > NAMED {
+        names.push("…");
+    }
+    let message = format!("no mask of {} has an impact to {use_and_remedy}", names.join(", "));
+    Err(WrongUsage(message).into())
 }
 
 /// # Errors

@@ -39,3 +39,42 @@ fn a_ring_that_leaves_no_impact_is_refused() {
     let (code, message) = fail(&[&fixed[..], &["--out", text(&run), "--ring", "9"]].concat());
     assert!(code == 2 && message.contains("train.ring_px = 9 (--ring)"), "{code}: {message}");
 }
+
+#[test]
+fn scenes_without_impacts_are_named_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    scenes(folder.path(), &[Some(8), None]);
+    let [data, run] = ["data", "run"].map(|name| folder.path().join(name));
+    let prepare = |more: &[&str]| {
+        let fixed = ["prepare", "--root", text(folder.path()), "--crop", "64", "--out", text(&data)];
+        let output = marscan(&[&fixed[..], &FLAT, more].concat());
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let seeds = ["1", "2", "3", "4", "5", "6", "7", "8"];
+    let seed = seeds.into_iter().find(|seed| {
+        let said = prepare(&["--split", "1:1:0", "--seed", seed]);
+        assert!(said.contains("its scenes have no impact") && said.contains("--split"), "{said}");
+        said.contains("no crops for validation")
+    });
+    assert!(seed.is_some(), "it is never the other scene");
+    let (code, message) = fail(&["train", "--data", text(&data), "--out", text(&run), "--device", "cpu"]);
+    assert!(code == 2 && message.contains("scenes_validation.csv has no scene with"), "{code}: {message}");
+    let [train, validation] = ["train", "validation"].map(|part| data.join(format!("scenes_{part}.csv")));
+    let by_scenes = |scenes: &Path, validation: &Path| {
+        let fixed = ["train", "--out", text(&run), "--device", "cpu"];
+        fail(&[&fixed[..], &["--scenes", text(scenes), "--validation", text(validation)]].concat())
+    };
+    let (code, message) = by_scenes(&train, &validation);
+    assert!(
+        code == 2
+            && message.contains("no mask of s1 has an impact to validate on: name others with --validation"),
+        "{code}: {message}"
+    );
+    let (code, message) = by_scenes(&validation, &train);
+    assert!(
+        code == 2 && message.contains("no mask of s1 has an impact to train on: name others with --scenes"),
+        "{code}: {message}"
+    );
+    assert!(prepare(&["--split", "1:0:0"]).contains("no crops for validation"), "it has no scenes");
+}
