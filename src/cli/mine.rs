@@ -56,8 +56,12 @@ pub struct Args {
     weights: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceFlags,
-    /// Catalogue of a scan of the training scenes, which may have been a job array: nothing is scanned here
-    #[arg(long)]
+    /// Catalogue of a scan of the training scenes, which may have been a job array: nothing is scanned here, and flags
+    /// of a scan are refused
+    #[arg(long, conflicts_with_all = [
+        "weights", "device", "share_gpu", "kernel_cache", "window", "batch", "precision", "band_rows", "probability",
+        "min_area", "min_score", "segmenter", "dark_max", "bright_min",
+    ])]
     catalogue: Option<PathBuf>,
     /// verdicts.csv of `marscan review` on the catalogue: only rejects are taken, and what was accepted is listed in
     /// confirmed.csv, whether the masks have it or not

@@ -135,7 +135,8 @@ fn validation_and_test_scenes_are_refused_however_they_are_given() {
     let out = drawn.folder.path().join("mined");
     let refused = |args: &[&str], scene: &str| {
         let fixed = ["mine", "--out", text(&out)];
-        let (code, message) = fail(&[&fixed[..], args, &BRIGHT].concat());
+        let scan: &[&str] = if args.contains(&"--catalogue") { &[] } else { &BRIGHT };
+        let (code, message) = fail(&[&fixed[..], args, scan].concat());
         assert!(code == 2 && message.contains(scene) && message.contains("training"), "{code}: {message}");
         assert!(!out.exists());
     };
@@ -236,6 +237,20 @@ fn a_humans_rejects_become_hard_negatives_and_nothing_else_does() {
         let (code, message) = fail(&[&fixed[..], &args].concat());
         assert!(code == 2 && message.contains(why), "{code}: {message}");
     }
+}
+
+#[test]
+fn a_catalogue_is_taken_as_it_is_and_flags_of_a_scan_are_refused() {
+    let drawn = drawn();
+    let catalogue = drawn.folder.path().join("catalogue.csv");
+    fs::write(&catalogue, catalogue_text(&[])).unwrap();
+    let out = drawn.folder.path().join("mined");
+    let fixed = ["mine", "--data", text(&drawn.out), "--out", text(&out), "--catalogue", text(&catalogue)];
+    for flag in ["--min-score", "--min-area", "--weights", "--device", "--probability", "--segmenter"] {
+        let (code, message) = fail(&[&fixed[..], &[flag, "1"]].concat());
+        assert!(code == 2 && message.contains(flag) && message.contains("--catalogue"), "{code}: {message}");
+    }
+    succeed(&[&fixed[..], &["--settings", "unet2"]].concat());
 }
 
 #[test]
