@@ -12,6 +12,7 @@ mod training;
 
 pub use table::{Row, Table};
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -66,18 +67,27 @@ pub struct Question {
     pub asked: Asked,
 }
 
+/// What nodes are held against.
+const MACHINES: &str = "machines";
+
 /// How far the work a worker may differ between runs of weak scaling: scenes are cut at rows of windows.
 const SAME_SHARE: f64 = 0.02;
 
 /// The table of the runs in `question`, and what in their logs should be known beside it.
 ///
 /// # Errors
-/// If a folder holds no run that ended, or [`WrongUsage`] if two did other work, or a log contradicts the count of
-/// workers.
+/// If a folder holds no run that ended, or [`WrongUsage`] if two did other work, a log contradicts the count of
+/// workers, or a run is named twice.
 pub fn speedup(question: &Question) -> Result<(Table, Vec<String>)> {
     let mut groups: Vec<(u64, Vec<RunLog>)> = Vec::new();
+    let mut seen = BTreeSet::new();
     for (workers, folder) in &question.runs {
         let logs = logs(folder)?;
+        if let Some(log) = logs.iter().find(|log| !seen.insert(log.folder.canonicalize().ok())) {
+            return Err(
+                WrongUsage(format!("{} is named twice: name each run once", log.folder.display())).into()
+            );
+        }
         match groups.iter_mut().find(|group| group.0 == *workers) {
             // The same workers placed otherwise are lines of their own.
             Some(group) if question.asked != Asked::Flat => group.1.extend(logs),
@@ -141,7 +151,7 @@ fn workers_by_logs(groups: &[(u64, Vec<RunLog>)], unit: &str) -> Result<Vec<Stri
         groups.iter().flat_map(|(workers, logs)| logs.iter().map(move |log| (*workers, log)))
     {
         let counted = if lower.contains("node") || lower.contains("host") {
-            Some((log.hosts, "machines"))
+            Some((log.hosts, MACHINES))
         } else if lower.contains("task") || lower.contains("shard") {
             log.at_once.map(|count| (count, "shards at once"))
         } else {
@@ -150,8 +160,11 @@ fn workers_by_logs(groups: &[(u64, Vec<RunLog>)], unit: &str) -> Result<Vec<Stri
         let Some((count, what)) = counted.filter(|(count, _)| *count as u64 != workers) else { continue };
         let message =
             format!("{}: named as {workers} {unit}, its logs show {count} {what}", log.folder.display());
-        if count as u64 > workers {
-            return Err(WrongUsage(message).into());
+        // Of tasks some may have ended before others began; machines are counted however long they worked.
+        if count as u64 > workers || what == MACHINES {
+            return Err(
+                WrongUsage(format!("{message}: name as many, or say what is counted by --workers")).into()
+            );
         }
         notes.push(message);
     }

@@ -143,6 +143,28 @@ fn scans_are_timed_from_the_first_start_to_the_last_end() {
 }
 
 #[test]
+fn nodes_that_no_log_shows_and_a_run_named_twice_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    scan(&place("one"), "list", 4_000_000, &[(0.0, 10.0), (0.0, 10.0)]);
+    scan(&place("two/repeat-0"), "list", 4_000_000, &[(0.0, 5.0), (0.0, 5.0)]);
+    let refused = |runs: &[(u64, PathBuf)], workers: &str| {
+        let question = Question { runs: runs.to_vec(), workers: Some(workers.into()), ..Question::default() };
+        let why = speedup(&question).unwrap_err();
+        assert!(why.is::<WrongUsage>(), "{why}");
+        why.to_string()
+    };
+    let runs = [(1, place("one")), (2, place("two"))];
+    let why = refused(&runs, "nodes");
+    assert!(why.contains("repeat-0: named as 2 nodes, its logs show 1 machines"), "{why}");
+    for workers in [1, 2] {
+        let twice = [(1, place("two")), (workers, place("one/../two/repeat-0"))];
+        let why = refused(&twice, "threads");
+        assert!(why.contains("two/repeat-0 is named twice"), "{why}");
+    }
+}
+
+#[test]
 fn strong_and_weak_scaling_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name);
