@@ -11,7 +11,7 @@ use crate::config;
 use crate::fault::WrongUsage;
 use crate::picture::mosaic::{Mosaic, Tile};
 use crate::table::write_rows;
-use crate::train::judge::{Candidate, JUDGEMENT_HEADER, Judged, judge};
+use crate::train::judge::{Candidate, JUDGEMENT_HEADER, Judged, judge, tell_apart};
 use crate::train::list::{DataSet, Part};
 use crate::unet::Weights;
 
@@ -46,7 +46,8 @@ pub fn run(args: &Args) -> Result<Done> {
         .into_iter()
         .find(|part| part.to_string() == args.part)
         .ok_or_else(|| WrongUsage(format!("--part {}: must be train, validation or test", args.part)))?;
-    let networks = args.networks.iter().map(|text| candidate(text)).collect::<Result<Vec<_>>>()?;
+    let mut networks = args.networks.iter().map(|text| candidate(text)).collect::<Result<Vec<_>>>()?;
+    tell_apart(&mut networks);
     let data = DataSet::open(&args.data)?;
     let judged = judge(&data, part, &networks, &args.device.choose()?)?;
     print(&judged);
@@ -66,14 +67,14 @@ fn candidate(text: &str) -> Result<Candidate> {
         std::fs::read(path).map_err(|why| WrongUsage(format!("cannot read the weights {path}: {why}")))?;
     let weights = Weights::parse(&settings.network.widths, &bytes)
         .map_err(|why| WrongUsage(format!("the weights {path} cannot be used: {why:#}")))?;
-    Ok(Candidate { name: settings.name, weights })
+    Ok(Candidate { name: settings.name, file: path.to_owned(), weights })
 }
 
 fn print(judged: &Judged) {
-    say!("network      parameters  crops     MSE %  nothing %  pixel precision  recall     F1");
+    say!("network      parameters  crops     MSE %  nothing %  pixel precision  recall     F1  weights");
     for line in &judged.table {
         say!(
-            "{:12} {:10} {:6} {:9.4} {:10.4} {:16.3} {:7.3} {:6.3}",
+            "{:12} {:10} {:6} {:9.4} {:10.4} {:16.3} {:7.3} {:6.3}  {}",
             line.network,
             line.parameters,
             line.crops,
@@ -81,7 +82,8 @@ fn print(judged: &Judged) {
             line.nothing_mse_percent,
             line.pixel_precision,
             line.pixel_recall,
-            line.pixel_f1
+            line.pixel_f1,
+            line.weights
         );
     }
 }

@@ -15,8 +15,22 @@ const BATCH: usize = 16;
 pub struct Candidate {
     /// What the table calls it.
     pub name: String,
+    /// The file of its weights.
+    pub file: String,
     /// Its weights.
     pub weights: Weights,
+}
+
+/// Numbers those that have one name, in their order: `unet1 (1)`, `unet1 (2)`.
+pub fn tell_apart(networks: &mut [Candidate]) {
+    let names: Vec<String> = networks.iter().map(|network| network.name.clone()).collect();
+    for (k, network) in networks.iter_mut().enumerate() {
+        let same = |names: &[String]| names.iter().filter(|name| **name == network.name).count();
+        if same(&names) > 1 {
+            let number = same(&names[..=k]);
+            network.name = format!("{} ({number})", network.name);
+        }
+    }
 }
 
 /// A line of the table: one network on all crops of a part.
@@ -38,10 +52,12 @@ pub struct Judgement {
     pub pixel_recall: f64,
     /// Harmonic mean of both.
     pub pixel_f1: f64,
+    /// The file of the network's weights.
+    pub weights: String,
 }
 
 /// The names of a [`Judgement`]'s columns.
-pub const JUDGEMENT_HEADER: [&str; 8] = [
+pub const JUDGEMENT_HEADER: [&str; 9] = [
     "network",
     "parameters",
     "crops",
@@ -50,6 +66,7 @@ pub const JUDGEMENT_HEADER: [&str; 8] = [
     "pixel_precision",
     "pixel_recall",
     "pixel_f1",
+    "weights",
 ];
 
 /// What the networks make of one crop.
@@ -144,6 +161,7 @@ fn line(network: &Candidate, all: &CropBatch, answer: &[u8]) -> Judgement {
         pixel_precision: ratio(both, called),
         pixel_recall: ratio(both, truth),
         pixel_f1: ratio(2 * both, called + truth),
+        weights: network.file.clone(),
     }
 }
 
