@@ -58,7 +58,7 @@ pub struct Args {
     pub device: DeviceFlags,
 }
 
-/// Writes the page and says what is on it, or compares.
+/// Writes the page and says what is on it, and which scenes have no pictures; or compares.
 ///
 /// # Errors
 /// If the run is not merged, its weights are not at hand, or a file cannot be read or written.
@@ -94,7 +94,7 @@ fn page(args: &Args, out: &Path) -> Result<Done> {
     for (scene, why) in repeats.iter().flat_map(|repeats| &repeats.refused) {
         say!("not beside: {scene} ({why})");
     }
-    Ok(Done::All)
+    Ok(if reviewed.blind.is_empty() { Done::All } else { Done::Partly })
 }
 
 /// The network that the run was scanned with.
@@ -134,8 +134,8 @@ fn print(reviewed: &Reviewed, page: &Path) {
     if *outlines > 0 {
         say!("{outlines} outlines, {agreeing} of them with the catalogue's box and area");
     }
-    if let Some((count, why)) = &reviewed.blind {
-        say!("{count} without pictures: {why}");
+    for (scene, (count, why)) in &reviewed.blind {
+        say!("{count} without pictures: {scene} ({why})");
     }
 }
 

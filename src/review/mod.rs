@@ -82,8 +82,8 @@ pub struct Reviewed {
     pub outlines: u64,
     /// Of these, with the catalogue's box and area.
     pub agreeing: u64,
-    /// Candidates without a picture, and why the first of them has none.
-    pub blind: Option<(u64, String)>,
+    /// Scenes with candidates that have no picture: how many of them, and why the first has none.
+    pub blind: BTreeMap<String, (u64, String)>,
 }
 
 /// The pictures of a candidate, PNG each.
@@ -301,7 +301,10 @@ fn tally(seen: &[Seen], all: u64) -> Reviewed {
                 reviewed.outlines += u64::from(pictures.outline.is_some());
                 reviewed.agreeing += u64::from(pictures.outline.as_ref().is_some_and(|one| one.agrees));
             }
-            Err(why) => reviewed.blind.get_or_insert((0, why.clone())).0 += 1,
+            Err(why) => {
+                let scene = one.candidate.impact.scene.clone();
+                reviewed.blind.entry(scene).or_insert_with(|| (0, why.clone())).0 += 1;
+            }
         }
     }
     reviewed

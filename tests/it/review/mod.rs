@@ -12,7 +12,7 @@ use marscan::records::Impact;
 use marscan::table::read_rows;
 use tempfile::TempDir;
 
-use crate::files::{bytes, fail, succeed, tiff};
+use crate::files::{bytes, fail, marscan, succeed, tiff};
 
 /// Grey noise, a border without data on the left, and dark discs: row, column, radius.
 fn scene(path: &Path, rows: usize, cols: usize, discs: &[(f64, f64, f64)]) {
@@ -131,11 +131,32 @@ fn a_giant_impact_is_shown_reduced_and_whole() {
 }
 
 #[test]
-fn what_cannot_be_shown_is_said() {
-    let (folder, out) = twelve("ground");
-    fs::remove_file(folder.path().join("ground.tif")).unwrap();
-    let said = review(&out, &[]);
-    assert!(said.contains("12 without pictures") && said.contains("ground.tif"), "{said}");
+fn scenes_that_cannot_be_shown_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["gone", "other", "there"];
+    let file = |name: &str| folder.path().join(format!("{name}.tif"));
+    for name in names {
+        scene(&file(name), 200, 200, &[(60.0, 90.0, 8.0), (140.0, 120.0, 9.0)]);
+    }
+    let list = folder.path().join("scenes.csv");
+    let line = |name: &&str| format!("{name},200,200,{name}.tif\n");
+    fs::write(&list, format!("file_name,height,width,path\n{}", names.iter().map(line).collect::<String>()))
+        .unwrap();
+    let out = folder.path().join("found");
+    let scan = ["scan", "--settings", "threshold", "--dark-max", "40", "--window", "64", "--scenes"];
+    succeed(&[&scan[..], &[list.to_str().unwrap(), "--out", out.to_str().unwrap()]].concat());
+    succeed(&["merge", out.to_str().unwrap()]);
+    fs::remove_file(file("gone")).unwrap();
+    scene(&file("other"), 210, 200, &[]);
+    let output = marscan(&["review", out.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("2 without pictures: gone (no picture"), "{said}");
+    assert!(
+        said.contains("2 without pictures: other (no picture") && said.contains("210 x 200 px"),
+        "{said}"
+    );
+    assert!(said.contains("6 of 6 candidates") && !said.contains("there ("), "{said}");
     fs::remove_file(out.join("catalogue.csv")).unwrap();
     let (code, message) = fail(&["review", out.to_str().unwrap()]);
     assert!(code == 2 && message.contains("run `marscan merge"), "{message}");
