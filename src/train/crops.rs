@@ -32,6 +32,8 @@ impl Cut {
 pub struct TrainingScene {
     image: Arc<MappedScene>,
     mask: MaskRuns,
+    /// What [`MappedScene::look`] says of it and of its mask.
+    pub looks: [String; 2],
     /// Centres of what was found here and is no impact.
     hard: Vec<(u64, u64)>,
 }
@@ -57,8 +59,9 @@ impl TrainingScene {
             sizes[1].0,
             sizes[1].1
         );
-        let mask = MaskRuns::read(&drawn).with_context(|| format!("mask {}", mask.display()))?;
-        Ok(Self { image: scene, mask, hard: Vec::new() })
+        let runs = MaskRuns::read(&drawn).with_context(|| format!("mask {}", mask.display()))?;
+        let looks = [scene.look()?, drawn.look()?];
+        Ok(Self { image: scene, mask: runs, looks, hard: Vec::new() })
     }
 
     /// The scene itself.

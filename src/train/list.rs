@@ -132,6 +132,9 @@ pub struct DataSpec {
     pub parts: BTreeMap<Part, PartCounts>,
     /// blake3 of each list.
     pub ids: BTreeMap<String, String>,
+    /// Of each scene and its mask, what [`crate::raster::MappedScene::look`] said: crops are places in these images.
+    #[serde(default)]
+    pub looks: BTreeMap<String, [String; 2]>,
 }
 
 /// A prepared data set, its lists held against their ids.

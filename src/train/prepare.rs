@@ -218,6 +218,8 @@ fn spec(job: &PrepareJob, opened: &[Opened], crops: &[CropRow]) -> Result<DataSp
         let bytes = fs::read(job.out.join(&name))?;
         ids.insert(name, blake3::hash(&bytes).to_hex().to_string());
     }
+    let looks = opened.iter().flat_map(|part| part.pairs.iter().zip(part.pool.scenes()));
+    let looks = looks.map(|(pair, scene)| (pair.name.clone(), scene.looks.clone())).collect();
     let Choice { strategy, side_px, per_impact, seed } = job.choice;
     Ok(DataSpec {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -230,6 +232,7 @@ fn spec(job: &PrepareJob, opened: &[Opened], crops: &[CropRow]) -> Result<DataSp
         input: job.input,
         parts,
         ids,
+        looks,
     })
 }
 

@@ -54,8 +54,8 @@ impl PartCrops {
     /// where there is none, or where mistakes are to be drawn from them.
     ///
     /// # Errors
-    /// If a scene cannot be read; [`WrongUsage`] if the part has no crops, or `mistakes` name another scene;
-    /// [`Stopped`] if asked to stop on the way.
+    /// If a scene cannot be read; [`WrongUsage`] if the part has no crops, a scene is another image than it was, or
+    /// `mistakes` name another scene; [`Stopped`] if asked to stop on the way.
     pub fn open(
         data: &DataSet,
         part: Part,
@@ -78,6 +78,15 @@ impl PartCrops {
         let names: Vec<&str> = pairs.iter().map(|pair| pair.name.as_str()).collect();
         let needed = store.is_none() || !mistakes.lines.is_empty();
         let mut scenes = if needed { open_scenes(pairs, spec.input, stop)? } else { Vec::new() };
+        for (name, scene) in names.iter().zip(&scenes) {
+            if spec.looks.get(*name).is_some_and(|looks| *looks != scene.looks) {
+                let folder = data.folder.display();
+                let message = format!(
+                    "{name} or its mask is another image than when {folder} was prepared: prepare it again"
+                );
+                return Err(WrongUsage(message).into());
+            }
+        }
         let hard = hand_out(mistakes, &names, &mut scenes)?;
         Ok(Self {
             rows,

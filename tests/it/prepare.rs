@@ -438,6 +438,23 @@ fn a_changed_list_and_wrong_usage_are_exit_2() {
 }
 
 #[test]
+fn a_scene_that_was_replaced_is_named() {
+    let (_folder, out) = prepared(&[]);
+    let data = DataSet::open(&out).unwrap();
+    let pair = &data.scenes(Part::Train)[0];
+    let mut image = fs::read(&pair.image).unwrap();
+    let last = image.len() - 1;
+    image[last] ^= 1;
+    fs::write(&pair.image, image).unwrap();
+    let run = out.with_file_name("run");
+    let (code, message) = fail(&["train", "--data", text(&out), "--out", text(&run), "--device", "cpu"]);
+    assert!(
+        code == 2 && message.contains(&format!("{} or its mask is another image", pair.name)),
+        "{message}"
+    );
+}
+
+#[test]
 fn two_scenes_of_one_id_keep_their_folder_in_the_name() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
