@@ -1,6 +1,6 @@
 //! Where training's crops come from: drawn from scenes as they are wanted, or a prepared data set.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use anyhow::{Context, Result};
@@ -68,6 +68,16 @@ fn open_scenes_of(job: &TrainJob, stop: &StopRequest) -> Result<TrainData> {
     let names: Vec<&str> = job.scenes.iter().map(|pair| pair.name.as_str()).collect();
     let hard = hand_out(&job.candidates, &names, &mut scenes)?;
     let held_out = open_scenes(&job.validation, input, stop)?;
+    let seen: BTreeMap<_, _> = scenes.iter().map(|scene| &scene.looks).zip(&names).collect();
+    for (pair, scene) in job.validation.iter().zip(&held_out) {
+        if let Some(trained) = seen.get(&scene.looks) {
+            let message = format!(
+                "{} is the image of {trained}, which is trained on: take it out of one list",
+                pair.name
+            );
+            return Err(WrongUsage(message).into());
+        }
+    }
     demand_impacts(&scenes, &job.scenes, "train on: name others with --scenes")?;
     demand_impacts(&held_out, &job.validation, "validate on: name others with --validation")?;
     let validation =

@@ -67,15 +67,22 @@ fn the_share_of_impacts_is_kept_over_batches_of_any_size() {
 fn validation_crops_are_shown_as_they_are_whatever_training_does() {
     let folder = tempfile::tempdir().unwrap();
     drop(scene(folder.path()));
-    let [image, mask] = ["s.tif", "s_gt.tif"].map(|name| folder.path().join(name));
-    let pair = |name: &str| Pair { name: name.into(), image: image.clone(), mask: mask.clone() };
+    let [image, other, mask] = ["s.tif", "t.tif", "s_gt.tif"].map(|name| folder.path().join(name));
+    let mut bytes = std::fs::read(&image).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&other, bytes).unwrap();
+    let pair = |image: &Path| Pair {
+        name: image.file_stem().unwrap().to_str().unwrap().into(),
+        image: image.to_owned(),
+        mask: mask.clone(),
+    };
     let shown = |augment: bool| {
         let mut settings = load("unet1").unwrap();
         settings.train.augment = augment;
         let job = TrainJob {
             settings,
-            scenes: vec![pair("a")],
-            validation: vec![pair("b")],
+            scenes: vec![pair(&image)],
+            validation: vec![pair(&other)],
             data: None,
             validation_seed: 1,
             from: None,

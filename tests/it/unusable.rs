@@ -22,7 +22,7 @@ fn scenes(folder: &Path, radii: &[Option<usize>]) {
 #[test]
 fn a_ring_that_leaves_no_impact_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    scenes(folder.path(), &[Some(8); 3]);
+    scenes(folder.path(), &[Some(8), Some(7), Some(6)]);
     let [plain, ringed, run] = ["plain", "ringed", "run"].map(|name| folder.path().join(name));
     let prepare = |out: &Path, ring: &str| {
         let fixed =
@@ -77,4 +77,21 @@ fn scenes_without_impacts_are_named_with_the_remedy() {
         "{code}: {message}"
     );
     assert!(prepare(&["--split", "1:0:0"]).contains("no crops for validation"), "it has no scenes");
+}
+
+#[test]
+fn an_image_is_not_trained_on_and_validated_on_under_two_names() {
+    let folder = tempfile::tempdir().unwrap();
+    scenes(folder.path(), &[Some(8)]);
+    let run = folder.path().join("run");
+    let lists = ["a", "b"].map(|name| {
+        let list = folder.path().join(format!("{name}.csv"));
+        let line = format!("{name},200,200,s0.tif,s0_gt.tif\n");
+        std::fs::write(&list, format!("file_name,height,width,path,mask\n{line}")).unwrap();
+        list
+    });
+    let fixed = ["train", "--out", text(&run), "--device", "cpu"];
+    let (code, message) =
+        fail(&[&fixed[..], &["--scenes", text(&lists[0]), "--validation", text(&lists[1])]].concat());
+    assert!(code == 2 && message.contains("b is the image of a, which is trained on"), "{code}: {message}");
 }
