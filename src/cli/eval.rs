@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 /// What was scanned of a scene.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Area {
     valid_px: f64,
     km2: f64,
@@ -86,8 +86,8 @@ pub fn run(args: &Args) -> Result<Done> {
     );
     let (mut total, mut whole) = (Counts::default(), Area::default());
     for (scene, counts) in &counts {
-        let area = areas.get(scene).cloned().unwrap_or_default();
-        print(scene, counts, &area);
+        let Some(area) = areas.get(scene) else { continue };
+        print(scene, counts, area);
         total = total.plus(counts);
         whole.valid_px += area.valid_px;
         whole.km2 += area.km2;

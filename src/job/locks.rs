@@ -1,6 +1,7 @@
-//! Locks that keep the processes of a machine from using one GPU by accident, where no scheduler deals them out.
+//! Locks: on files that one process writes at a time, and those that keep the processes of a machine from using one GPU by
+//! accident, where no scheduler deals them out.
 //!
-//! A file for each GPU, locked while a process uses it; the system takes the lock away when the process ends,
+//! Of these a file for each GPU, locked while a process uses it; the system takes the lock away when the process ends,
 //! however it ends. The folder is one for all users of the machine, and so not that of `TMPDIR`, which is often a
 //! job's own.
 
@@ -8,8 +9,12 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+
+use super::StopRequest;
+use crate::fault::Stopped;
 
 /// Where the locks are, on every machine.
 pub const LOCKS: &str = "/tmp/marscan-gpu-locks";
@@ -73,6 +78,40 @@ fn open(folder: &Path, path: &Path) -> io::Result<File> {
         }
         Err(why) if why.kind() == io::ErrorKind::AlreadyExists => there(),
         Err(why) => Err(why),
+    }
+}
+
+/// A task that was killed may take this long to let go of its files: Slurm's `KillWait` is 30 s.
+const PATIENCE: Duration = Duration::from_mins(1);
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What came of waiting for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is locked for as long as it is open.
+    Mine,
+    /// Another process keeps it.
+    Theirs,
+    /// Its file system has no locks, as some network file systems.
+    NoLocks,
+}
+
+/// Locks `file`; waits a minute for another process to let go of it, and calls `waits` every now and then.
+///
+/// # Errors
+/// [`Stopped`] if asked to stop while waiting.
+pub fn wait_for(file: &File, stop: &StopRequest, waits: &mut dyn FnMut()) -> Result<Turn> {
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Turn::Mine),
+            Err(TryLockError::Error(_)) => return Ok(Turn::NoLocks),
+            Err(TryLockError::WouldBlock) if began.elapsed() >= PATIENCE => return Ok(Turn::Theirs),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        ensure!(stop.asked().is_none(), Stopped);
+        waits();
+        std::thread::sleep(RETRY);
     }
 }
 

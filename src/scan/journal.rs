@@ -4,25 +4,20 @@
 //! a crash cut short is dropped, and what follows it. While a task works on the shard it holds the file's lock, so
 //! that two tasks of one index never do the same work. Nothing is synced: a band that is lost costs its time.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::parts::Parts;
 use super::{ScanJob, shard_folder};
 use crate::detect::components::LabelledBand;
-use crate::fault::Stopped;
-use crate::job::StopRequest;
+use crate::job::{StopRequest, Turn, wait_for};
 use crate::raster::FileStamp;
 use crate::records::{Band, PixelError};
 use crate::timing::{Stage, host_name};
-
-/// A task that was killed may take this long to let go of its shard: Slurm's `KillWait` is 30 s.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A band that is finished.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -162,23 +157,15 @@ fn run_digest(job: &ScanJob) -> Result<String> {
     Ok(blake3::hash(&depends).to_hex()[..16].to_owned())
 }
 
-/// Whether the file system has locks; if so, this task holds it.
+/// Whether the file system has locks; if so, this task holds it. If not, the last rename still decides whose shard it is.
 fn lock(file: &File, path: &Path, stop: &StopRequest) -> Result<bool> {
-    let began = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
-                ensure!(stop.asked().is_none(), Stopped);
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            Err(TryLockError::WouldBlock) => bail!(
-                "{} is scanning this shard: end it, or let it finish",
-                holder(path).unwrap_or_else(|| "another task".into())
-            ),
-            // Some network file systems have no locks: the last rename still decides whose shard it is.
-            Err(TryLockError::Error(_)) => return Ok(false),
-        }
+    match wait_for(file, stop, &mut || ())? {
+        Turn::Mine => Ok(true),
+        Turn::NoLocks => Ok(false),
+        Turn::Theirs => bail!(
+            "{} is scanning this shard: end it, or let it finish",
+            holder(path).unwrap_or_else(|| "another task".into())
+        ),
     }
 }
 

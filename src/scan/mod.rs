@@ -195,7 +195,18 @@ impl ScanJob {
             ))
             .into());
         }
-        for (scene, look) in good().filter_map(|scene| Some((&scene.scene, scene.look.as_ref()?))) {
+        self.same_images(&folder, &manifest)?;
+        Ok(Some(manifest))
+    }
+
+    /// Whether what stands in `folder` was made of the images that the list names now, as far as these can be read.
+    ///
+    /// # Errors
+    /// [`WrongUsage`] if not.
+    fn same_images(&self, folder: &Path, manifest: &ShardManifest) -> Result<()> {
+        for (scene, look) in
+            manifest.scenes.iter().filter_map(|scene| Some((&scene.scene, scene.look.as_ref()?)))
+        {
             let record = self.scenes.records.iter().find(|record| record.file_name == *scene);
             let file = record.and_then(|record| {
                 MappedScene::open_by(&self.scenes.path(record), self.settings.input, self.io).ok()
@@ -208,7 +219,7 @@ impl ScanJob {
                 .into());
             }
         }
-        Ok(Some(manifest))
+        Ok(())
     }
 }
 

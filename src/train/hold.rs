@@ -1,20 +1,15 @@
 //! A training's folder is one process's at a time: of two, each would write over the other's checkpoint and history.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Event, Team};
 use crate::fault::Stopped;
-use crate::job::StopRequest;
+use crate::job::{StopRequest, Turn, wait_for};
 use crate::timing::host_name;
-
-/// A run that was killed may take this long to let go of its folder: Slurm's `KillWait` is 30 s.
-const PATIENCE: Duration = Duration::from_mins(1);
-const RETRY: Duration = Duration::from_millis(100);
 
 /// A folder that no other training writes in while this is kept.
 #[derive(Debug)]
@@ -48,24 +43,27 @@ impl Hold {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)
         };
         let mut file = open().with_context(|| format!("cannot write {}", path.display()))?;
-        let (began, mut said) = (Instant::now(), false);
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(_)) => return Ok(None),
-                Err(TryLockError::WouldBlock) => {}
-            }
-            ensure!(stop.asked().is_none(), Stopped);
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            // It may have taken the folder just now, and not said so yet.
-            let holder = if text.is_empty() { "another process" } else { text.trim() };
-            if began.elapsed() >= PATIENCE {
-                bail!("{holder} trains in {}: end it, let it finish, or choose another --out", out.display());
-            }
+        // It may have taken the folder just now, and not said so yet.
+        let holder = || match fs::read_to_string(&path).unwrap_or_default().trim() {
+            "" => "another process".to_owned(),
+            who => who.to_owned(),
+        };
+        let mut said = false;
+        let turn = wait_for(&file, stop, &mut || {
             if !std::mem::replace(&mut said, true) {
-                see(Event::Waits { folder: out, holder });
+                see(Event::Waits { folder: out, holder: &holder() });
             }
-            std::thread::sleep(RETRY);
+        })?;
+        match turn {
+            Turn::Mine => {}
+            Turn::NoLocks => return Ok(None),
+            Turn::Theirs => {
+                bail!(
+                    "{} trains in {}: end it, let it finish, or choose another --out",
+                    holder(),
+                    out.display()
+                )
+            }
         }
         let who = format!("process {} on {}\n", std::process::id(), host_name());
         let written = file.set_len(0).and_then(|()| file.write_all(who.as_bytes()));
