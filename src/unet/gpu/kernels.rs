@@ -21,10 +21,12 @@ const UNIT_ROWS: usize = 8;
 const UNIT_OUTPUTS: usize = 8;
 
 /// No place in a source.
-const OUTSIDE: usize = u32::MAX as usize;
+pub const OUTSIDE: usize = u32::MAX as usize;
 
 /// Four values at once.
 pub type Four<E> = Vector<E, Const<4>>;
+/// Eight halves at once, as words: what is copied without being looked at.
+pub type Eight = Vector<u32, Const<4>>;
 
 /// How a source lies to the convolution's pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,14 +71,14 @@ pub struct Form {
 }
 
 impl Form {
-    /// Fours from a pixel in shared memory to the next: two more than it has, so that neighbours lie in different banks.
+    /// Eights from a pixel in shared memory to the next: one more than it has, so that neighbours lie in different banks.
     pub fn stride(&self) -> usize {
-        (self.chunk + 8) / 4
+        self.chunk / 8 + 1
     }
 
     /// As [`Self::stride`], from an output's weights to the next's.
     pub fn weights_stride(&self) -> usize {
-        (9 * self.chunk + 8) / 4
+        9 * self.chunk / 8 + 1
     }
 }
 
@@ -111,10 +113,15 @@ impl Cut {
         CubeDim::new_2d(by.plane as u32, self.planes() as u32)
     }
 
-    /// Shared memory that a workgroup needs.
-    pub fn shared_bytes(&self, form: &Form, by: Matrices) -> usize {
-        let tile = (self.rows + 2) * (by.rows + 2) * form.stride();
-        (tile + form.block * form.weights_stride()) * 8 + self.planes() * by.rows * by.cols * 4
+    /// Eights of its tile of pixels and those around them.
+    pub fn tile(&self, form: &Form, by: Matrices) -> usize {
+        (self.rows + 2) * (by.rows + 2) * form.stride()
+    }
+
+    /// Eights of shared memory that a workgroup needs: of its tile and its weights, and then of sums.
+    pub fn shared(&self, form: &Form, by: Matrices) -> usize {
+        let sums = self.planes() * PLANE_ROWS * by.rows * by.cols / 4;
+        sums.max(self.tile(form, by) + form.block * form.weights_stride())
     }
 }
 
@@ -210,31 +217,31 @@ pub fn of_both<E: Numeric>(
     value
 }
 
-/// Puts a chunk of the sources' channels into shared memory, for the workgroup's pixels and those around them, a pixel
-/// every `stride`.
+/// A unit's share of a chunk of a source's channels, from `four` on, of the workgroup's pixels and those around them.
 #[cube]
-fn stage<E: Numeric>(
-    first: &[Four<E>],
-    second: &[Four<E>],
-    tile: &mut [Four<f32>],
-    chunk: usize,
+fn fetch<E: Numeric>(
+    source: &[Four<E>],
+    some: &mut Array<Four<f32>>,
     window: usize,
     corner: (usize, usize),
     side: usize,
-    of_first: usize,
-    of_second: usize,
+    channels: usize,
+    four: usize,
+    #[comptime] read: Reading,
     #[comptime] form: Form,
-    #[comptime] stride: usize,
 ) {
-    let (fours, wide) = comptime!((form.chunk / 4, TILE + 2));
-    let (row0, col0) = corner;
-    for k in range_stepped(UNIT_POS as usize, comptime!(wide * wide * fours), CUBE_DIM as usize) {
-        let (at, four) = (k / fours, k % fours);
+    let (fours, wide, units) = comptime!((form.chunk / 4, TILE + 2, units(&form).num_elems() as usize));
+    let unit = UNIT_POS as usize;
+    #[unroll]
+    for k in 0..comptime!((wide * wide * fours).div_ceil(units)) {
+        let pixel = unit / fours + k * comptime!(units / fours);
         // Before the window's first row or column: a huge number, which is outside as well.
-        let (row, col) = (row0 + at / wide - 1, col0 + at % wide - 1);
-        let (of_all, read) = (chunk * fours + four, comptime!((form.first, form.second)));
-        let value = of_both::<E>(first, second, window, row, col, of_all, side, of_first, of_second, read);
-        tile[at * stride + four] = Four::<f32>::cast_from(value);
+        let (row, col) = (corner.0 + pixel / wide - 1, corner.1 + pixel % wide - 1);
+        let at = place(window, row, col, side, channels / 4, read);
+        some[k] = Four::<f32>::new(0.0);
+        if at != OUTSIDE && pixel < comptime!(wide * wide) {
+            some[k] = Four::<f32>::cast_from(source[at + four + unit % fours]);
+        }
     }
 }
 
@@ -277,13 +284,39 @@ pub fn conv_numbers<E: Numeric>(
     for k in 0..comptime!(UNIT_ROWS * 2) {
         sums[k] = Four::<f32>::new(0.0);
     }
+    let (fours, units) = comptime!((form.chunk / 4, units(&form).num_elems() as usize));
+    let pixels = comptime!((TILE + 2) * (TILE + 2) * fours);
+    let taps = comptime!(9 * form.chunk * wide);
+    let mut some_pixels = Array::<Four<f32>>::new(comptime!(pixels.div_ceil(units)));
+    let mut some_taps = Array::<Four<f32>>::new(comptime!(taps.div_ceil(units)));
     for chunk in 0..(of_first + of_second) / form.chunk {
+        let (corner, four) = ((tile_row, tile_col), chunk * fours);
+        // All that is read is on its way before any of it is waited for.
+        if four < of_first / 4 {
+            fetch::<E>(first, &mut some_pixels, window, corner, side, of_first, four, form.first, form);
+        } else if let Some(read) = comptime!(form.second) {
+            let four = four - of_first / 4;
+            fetch::<E>(second, &mut some_pixels, window, corner, side, of_second, four, read, form);
+        }
+        #[unroll]
+        for k in 0..comptime!(taps.div_ceil(units)) {
+            if comptime!((k + 1) * units <= taps) || unit + k * units < taps {
+                some_taps[k] = weights[(chunk * blocks + block) * taps + unit + k * units];
+            }
+        }
         sync_cube();
-        let corner = (tile_row, tile_col);
-        stage::<E>(first, second, &mut tile, chunk, window, corner, side, of_first, of_second, form, stride);
-        let count = comptime!(9 * form.chunk * wide);
-        for k in range_stepped(unit, count, CUBE_DIM as usize) {
-            factors[k] = weights[(chunk * blocks + block) * count + k];
+        #[unroll]
+        for k in 0..comptime!(pixels.div_ceil(units)) {
+            if comptime!((k + 1) * units <= pixels) || unit + k * units < pixels {
+                tile[unit / fours * stride + unit % fours + k * comptime!(units / fours * stride)] =
+                    some_pixels[k];
+            }
+        }
+        #[unroll]
+        for k in 0..comptime!(taps.div_ceil(units)) {
+            if comptime!((k + 1) * units <= taps) || unit + k * units < taps {
+                factors[unit + k * units] = some_taps[k];
+            }
         }
         sync_cube();
         for shift in 0..3usize {

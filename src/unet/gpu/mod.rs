@@ -120,8 +120,17 @@ impl Buffer {
     }
 
     fn arg(&self) -> BufferArg {
+        self.of_elements(self.elements)
+    }
+
+    /// Of halves, four an element: eight an element.
+    fn eights(&self) -> BufferArg {
+        self.of_elements(self.elements / 2)
+    }
+
+    fn of_elements(&self, elements: usize) -> BufferArg {
         let handle = self.handle.clone().binding();
-        let (strides, shape) = ([1].into(), [self.elements].into());
+        let (strides, shape) = ([1].into(), [elements].into());
         TensorBinding { handle, strides, shape, tiling: Tiling::UNTILED }.into_tensor_arg().into_buffer_arg()
     }
 }

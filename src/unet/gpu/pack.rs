@@ -37,14 +37,16 @@ impl<'a> Taps<'a> {
         }
     }
 
-    /// `[chunk][output][tap][chunk's channels]`.
+    /// `[chunk][output][tap][chunk's channels]`, of an output eight zeros more.
     pub fn matrices(&self, conv: &Conv) -> Vec<f32> {
-        let chunk = conv.form.chunk;
-        let mut all = vec![0.0; self.inputs.len() * 9 * conv.outputs];
-        all.par_chunks_exact_mut(9 * chunk * conv.outputs).enumerate().for_each(|(part, all)| {
-            for (k, channels) in all.chunks_exact_mut(chunk).enumerate() {
-                for (input, to) in (part * chunk..).zip(channels) {
-                    *to = self.at(k / 9, input, k % 9);
+        let (chunk, each) = (conv.form.chunk, conv.form.weights_stride() * 8);
+        let mut all = vec![0.0; conv.weights()];
+        all.par_chunks_exact_mut(each * conv.outputs).enumerate().for_each(|(part, all)| {
+            for (output, all) in all.chunks_exact_mut(each).enumerate() {
+                for (tap, channels) in all.chunks_exact_mut(chunk).take(9).enumerate() {
+                    for (input, to) in (part * chunk..).zip(channels) {
+                        *to = self.at(output, input, tap);
+                    }
                 }
             }
         });
@@ -54,7 +56,7 @@ impl<'a> Taps<'a> {
     /// `[chunk][outputs / block][tap][chunk's channels][block]`.
     pub fn numbers(&self, conv: &Conv) -> Vec<f32> {
         let (chunk, block) = (conv.form.chunk, conv.form.block);
-        let mut all = vec![0.0; self.inputs.len() * 9 * conv.outputs];
+        let mut all = vec![0.0; conv.weights()];
         all.par_chunks_exact_mut(9 * chunk * block).enumerate().for_each(|(part, all)| {
             let blocks = conv.outputs / block;
             let (input0, output0) = (part / blocks * chunk, part % blocks * block);

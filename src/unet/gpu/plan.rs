@@ -99,6 +99,15 @@ impl Conv {
         let form = Form { first: first.reading, second: second_read, chunk, block, elu: true };
         Self { first, second, outputs, form, matrices }
     }
+
+    /// Values of its packed weights.
+    pub fn weights(&self) -> usize {
+        let inputs = self.first.channels + self.second.map_or(0, |second| second.channels);
+        match self.matrices {
+            Some(_) => inputs / self.form.chunk * self.outputs * self.form.weights_stride() * 8,
+            None => 9 * inputs * self.outputs,
+        }
+    }
 }
 
 impl Cut {
@@ -142,7 +151,7 @@ pub fn cooperative(client: &Client, kind: ElemType) -> Option<Matrices> {
     let plane = hardware.plane_size_max;
     // A workgroup is laid out in whole planes, so that their size must be known.
     let certain = plane == hardware.plane_size_min && client.features().plane.contains(Plane::Sync);
-    let fits = |size: u32| (4..=16).contains(&size) && size.is_power_of_two();
+    let fits = |size: u32| [8, 16].contains(&size);
     let sum = ElemType::Float(FloatKind::F32);
     let all = client.features().matmul.cmma.iter().filter(|matrix| {
         certain
@@ -156,7 +165,7 @@ pub fn cooperative(client: &Client, kind: ElemType) -> Option<Matrices> {
     let fits = |outputs| {
         let any = Source { channels: CHANNELS, reading: Reading::Same };
         let conv = Conv::new(any, None, outputs, Some(by));
-        Cut::new(by, outputs).shared_bytes(&conv.form, by) <= hardware.max_shared_memory_size
+        Cut::new(by, outputs).shared(&conv.form, by) * 16 <= hardware.max_shared_memory_size
     };
     [cols, 2 * cols, 4 * cols].into_iter().all(fits).then_some(by)
 }

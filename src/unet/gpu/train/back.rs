@@ -175,16 +175,16 @@ impl GpuReplica {
         let (layer, own) = (&self.layers[k], &room.layers[k]);
         let LayerRoom { shape, y, tiles, .. } = own;
         if let Some(Inner { slopes: cut, .. }) = &layer.inner {
-            let [first, second] = self.sources(room, k).map(Buffer::arg);
+            let [first, second] = self.sources(room, k);
             let cubes = CubeCount::Static(cut.blocks() as u32, tiles.parts() as u32, 1);
             if let Some(by) = self.matrices {
                 weight_slopes_matrices::launch(
                     &self.client,
                     cubes,
                     cut.form.units(by),
-                    first,
-                    second,
-                    y.arg(),
+                    first.eights(),
+                    second.eights(),
+                    y.eights(),
                     room.parts.arg(),
                     shape.side,
                     cut.first.channels,
@@ -201,8 +201,8 @@ impl GpuReplica {
                     &self.client,
                     cubes,
                     CubeDim::new_1d(NUMBER_UNITS as u32),
-                    first,
-                    second,
+                    first.arg(),
+                    second.arg(),
                     y.arg(),
                     room.parts.arg(),
                     shape.side,

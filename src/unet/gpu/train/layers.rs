@@ -70,8 +70,7 @@ impl Product {
             Some(_) => (Order::Matrices { chunk: conv.form.chunk }, bytes),
             None => (Order::Numbers { chunk: conv.form.chunk, block: conv.form.block }, 4),
         };
-        let inputs = first.channels + second.map_or(0, |source| source.channels);
-        let weights = Buffer::new(client, 9 * inputs * outputs / 4, 4 * bytes);
+        let weights = Buffer::new(client, conv.weights() / 4, 4 * bytes);
         Self { conv, order, weights }
     }
 }

@@ -15,7 +15,7 @@ pub const GATHERING: usize = UNITS / GATHERED;
 /// The order of a convolution's packed weights, which is that of [`super::super::pack::Taps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
-    /// `[chunk][output][tap][chunk's channels]`.
+    /// `[chunk][output][tap][chunk's channels]`, of an output eight zeros more.
     Matrices { chunk: usize },
     /// `[chunk][outputs / block][tap][chunk's channels][block]`.
     Numbers { chunk: usize, block: usize },
@@ -52,7 +52,8 @@ fn unpadded(k: usize, first: usize, first_padded: usize, second: usize) -> usize
     select(k < first_padded, of_first, of_second)
 }
 
-/// Input, output and tap of lane `lane` of an element of packed weights, of a convolution of `given` outputs.
+/// Input, output and tap of lane `lane` of an element of packed weights, of a convolution of `given` outputs; what has a
+/// tap too large is padding.
 #[cube]
 fn place(
     element: usize,
@@ -62,9 +63,10 @@ fn place(
 ) -> (usize, usize, usize) {
     let (inputs, outputs) = comptime!((order.inputs(), order.outputs()));
     if comptime!(order.is_matrices()) {
-        let rest = element / comptime!(inputs / 4);
-        let input = rest / 9 / given * inputs + element % comptime!(inputs / 4) * 4 + lane;
-        (input, rest / 9 % given, rest % 9)
+        let (fours, each) = comptime!((inputs / 4, 9 * inputs / 4 + 2));
+        let (output, of_output) = (element / each, element % each);
+        let input = output / given * inputs + of_output % fours * 4 + lane;
+        (input, output % given, of_output / fours)
     } else {
         let rest = element / comptime!(outputs / 4);
         let (block, blocks) = (rest / comptime!(9 * inputs), given / outputs);
@@ -97,7 +99,7 @@ pub fn pack<E: Numeric>(
             let (input, output, tap) = if comptime!(back) { (to, from, 8 - tap) } else { (from, to, tap) };
             let input = unpadded(input, first, first_padded, second);
             let inputs = first + second;
-            if input < inputs && output < outputs {
+            if tap < 9 && input < inputs && output < outputs {
                 four.insert(lane, values[at + (output * inputs + input) * 9 + tap]);
             }
         }

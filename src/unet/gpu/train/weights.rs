@@ -6,7 +6,10 @@ use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;
 
 use super::norm::{BUSY, UNITS, added};
-use crate::unet::gpu::kernels::{CHANNELS, Four, Matrices, Reading, Source, of_both, place, there};
+use crate::unet::gpu::kernels::{
+    CHANNELS, Eight, Four, Matrices, OUTSIDE, Reading, Source, of_both, place, there,
+};
+use crate::unet::gpu::matrices::loaded;
 
 /// Columns of a tile of pixels.
 const COLS: usize = 16;
@@ -53,9 +56,14 @@ impl Form {
         CubeDim::new_2d(by.plane as u32, self.planes(by) as u32)
     }
 
-    /// Elements that a workgroup needs of a tile: of what was read, and of slopes.
-    fn held(&self) -> [usize; 2] {
-        [(ROWS + 2) * (COLS + 2) * self.block[0] / 4, ROWS * COLS * self.block[1] / 4]
+    /// Eights in shared memory of a tile: of what was read, and of slopes. A pixel has one more than its channels, so that
+    /// neighbours lie in different banks.
+    fn inputs(&self) -> usize {
+        (ROWS + 2) * (COLS + 2) * (self.block[0] / 8 + 1)
+    }
+
+    fn outputs(&self) -> usize {
+        ROWS * COLS * (self.block[1] / 8 + 1)
     }
 }
 
@@ -240,71 +248,13 @@ pub fn weight_slopes_numbers<E: Numeric>(
     }
 }
 
-/// What a workgroup of [`weight_slopes_matrices`] needs of a tile, each unit its share.
-#[cube]
-fn fetch<E: Numeric>(
-    first: &[Four<E>],
-    second: &[Four<E>],
-    slopes: &[Four<E>],
-    held: &mut Array<Four<E>>,
-    of: &Block,
-    tile: usize,
-    #[comptime] form: Form,
-    #[comptime] units: usize,
-) {
-    let (ins, outs) = comptime!((form.held()[0], form.held()[1]));
-    #[unroll]
-    for i in 0..comptime!(ins.div_ceil(units)) {
-        let k = UNIT_POS as usize + i * units;
-        if comptime!((i + 1) * units <= ins) || k < ins {
-            held[i] = input_of::<E>(first, second, of, tile, k, form);
-        }
-    }
-    #[unroll]
-    for i in 0..comptime!(outs.div_ceil(units)) {
-        let k = UNIT_POS as usize + i * units;
-        if comptime!((i + 1) * units <= outs) || k < outs {
-            held[comptime!(i + ins.div_ceil(units))] = slope_of::<E>(slopes, of, tile, k, form);
-        }
-    }
-}
-
-/// Puts it into shared memory, a pixel every `strides`.
-#[cube]
-fn put<E: Numeric>(
-    held: &Array<Four<E>>,
-    inputs: &mut [Four<E>],
-    outputs: &mut [Four<E>],
-    #[comptime] form: Form,
-    #[comptime] strides: [usize; 2],
-    #[comptime] units: usize,
-) {
-    let (ins, outs) = comptime!((form.held()[0], form.held()[1]));
-    let (per_input, per_output) = comptime!((form.block[0] / 4, form.block[1] / 4));
-    #[unroll]
-    for i in 0..comptime!(ins.div_ceil(units)) {
-        let k = UNIT_POS as usize + i * units;
-        if comptime!((i + 1) * units <= ins) || k < ins {
-            inputs[k / per_input * comptime!(strides[0]) + k % per_input] = held[i];
-        }
-    }
-    #[unroll]
-    for i in 0..comptime!(outs.div_ceil(units)) {
-        let k = UNIT_POS as usize + i * units;
-        if comptime!((i + 1) * units <= outs) || k < outs {
-            outputs[k / per_output * comptime!(strides[1]) + k % per_output] =
-                held[comptime!(i + ins.div_ceil(units))];
-        }
-    }
-}
-
 /// As [`weight_slopes_numbers`], by cooperative matrices: their depth is a stretch of a row of pixels, and a plane keeps
 /// nine of them, one a tap.
 #[cube(launch)]
 pub fn weight_slopes_matrices<E: Float>(
-    first: &[Four<E>],
-    second: &[Four<E>],
-    slopes: &[Four<E>],
+    first: &[Eight],
+    second: &[Eight],
+    slopes: &[Eight],
     out: &mut [Four<f32>],
     side: usize,
     of_first: usize,
@@ -317,16 +267,8 @@ pub fn weight_slopes_matrices<E: Float>(
     #[define(E)] _type: ElemType,
 ) {
     let (m, n, k) = comptime!((by.rows, by.cols, by.depth));
-    // A pixel's channels and eight more: neighbours then lie in different banks.
-    let every = comptime!([(form.block[0] + 8) / 4, (form.block[1] + 8) / 4]);
-    let wide = comptime!(COLS + 2);
-    let mut inputs = Shared::<[Four<E>]>::new_aligned_slice(comptime!((ROWS + 2) * wide * every[0]), 16usize);
-    let mut outputs = Shared::<[Four<E>]>::new_aligned_slice(comptime!(ROWS * COLS * every[1]), 16usize);
+    let mut shared = Shared::<[Eight]>::new_aligned_slice(comptime!(form.inputs() + form.outputs()), 16usize);
     let of = block_of(side, of_first, of_second, of_slopes, form);
-    let plane = UNIT_POS_Y as usize;
-    // Of the plane, in the workgroup's.
-    let input0 = plane / comptime!(form.block[1] / n) * m;
-    let output0 = plane % comptime!(form.block[1] / n) * n;
     let mut sums = Sequence::<Matrix<f32>>::new();
     #[unroll]
     for _ in 0..9usize {
@@ -334,26 +276,14 @@ pub fn weight_slopes_matrices<E: Float>(
     }
     let begin = CUBE_POS_Y as usize * each;
     let end = min(begin + each, tiles);
-    let units = comptime!(by.plane * form.planes(by));
-    let mut held =
-        Array::<Four<E>>::new(comptime!(form.held().map(|k| k.div_ceil(units)).iter().sum::<usize>()));
-    fetch::<E>(first, second, slopes, &mut held, &of, begin, form, units);
-    for tile in begin..end {
-        sync_cube();
-        put::<E>(&held, &mut inputs, &mut outputs, form, every, units);
-        sync_cube();
-        // On its way while this one is multiplied.
-        if tile + 1 < end {
-            fetch::<E>(first, second, slopes, &mut held, &of, tile + 1, form, units);
-        }
-        for step in 0..comptime!(COLS / k * (ROWS / form.rows)) {
-            let row = step / comptime!(COLS / k) * form.rows;
-            let col = step % comptime!(COLS / k) * k;
-            let input = ((row * wide + col) * comptime!(every[0])) + input0 / 4;
-            let output = ((row * COLS + col) * comptime!(every[1])) + output0 / 4;
-            multiply::<E>(&mut inputs, &mut outputs, &mut sums, input, output, form, by, every);
-        }
+    if of.input < of_first {
+        let from = (of.input, of_first);
+        add_tiles::<E>(first, slopes, &mut shared, &mut sums, &of, from, (begin, end), form.first, form, by);
+    } else if let Some(read) = comptime!(form.second) {
+        let from = (of.input - of_first, of_second);
+        add_tiles::<E>(second, slopes, &mut shared, &mut sums, &of, from, (begin, end), read, form, by);
     }
+    let (input0, output0) = of_plane(form, by);
     #[unroll]
     for tap in 0..9usize {
         let part = CUBE_POS_Y as usize * 9 + tap;
@@ -364,37 +294,119 @@ pub fn weight_slopes_matrices<E: Float>(
     }
 }
 
-/// Adds the products of a few rows by one depth of columns, from elements `input` and `output` on: what is loaded of the
-/// inputs serves the rows of slopes that it touches.
+/// The first input and output of a plane, in the workgroup's.
+#[cube]
+fn of_plane(#[comptime] form: Form, #[comptime] by: Matrices) -> (usize, usize) {
+    let across = comptime!(form.block[1] / by.cols);
+    (UNIT_POS_Y as usize / across * by.rows, UNIT_POS_Y as usize % across * by.cols)
+}
+
+/// Adds the products over some tiles of one source: `from` are the block's first channel there, and all it has.
+#[cube]
+fn add_tiles<E: Float>(
+    source: &[Eight],
+    slopes: &[Eight],
+    shared: &mut [Eight],
+    sums: &mut Sequence<Matrix<f32>>,
+    of: &Block,
+    from: (usize, usize),
+    tiles: (usize, usize),
+    #[comptime] read: Reading,
+    #[comptime] form: Form,
+    #[comptime] by: Matrices,
+) {
+    let units = comptime!(by.plane * form.planes(by));
+    // Eights of a pixel, and of a tile.
+    let (per_input, per_output) = comptime!((form.block[0] / 8, form.block[1] / 8));
+    let (ins, outs) = comptime!(((ROWS + 2) * (COLS + 2) * per_input, ROWS * COLS * per_output));
+    let (in_stride, out_stride) = comptime!((per_input + 1, per_output + 1));
+    let unit = UNIT_POS as usize;
+    let (put_input, put_output) = (
+        unit / per_input * in_stride + unit % per_input,
+        form.inputs() + unit / per_output * out_stride + unit % per_output,
+    );
+    let (input, output) = (from.0 / 8 + unit % per_input, of.output / 8 + unit % per_output);
+    let (input0, output0) = of_plane(form, by);
+    let mut some_inputs = Array::<Eight>::new(comptime!(ins.div_ceil(units)));
+    let mut some_outputs = Array::<Eight>::new(comptime!(outs.div_ceil(units)));
+    for tile in tiles.0..tiles.1 {
+        let (image, row0, col0) = corner(tile, of.side);
+        // All that is read is on its way before any of it is waited for.
+        #[unroll]
+        for k in 0..comptime!(ins.div_ceil(units)) {
+            let pixel = unit / per_input + k * comptime!(units / per_input);
+            // Before the first row or column: a huge number, which is outside as well.
+            let (row, col) = (row0 + pixel / comptime!(COLS + 2) - 1, col0 + pixel % comptime!(COLS + 2) - 1);
+            let at = place(image, row, col, of.side, from.1 / 8, read);
+            some_inputs[k] = Eight::new(0);
+            if at != OUTSIDE && (comptime!((k + 1) * units <= ins) || unit + k * units < ins) {
+                some_inputs[k] = source[at + input];
+            }
+        }
+        #[unroll]
+        for k in 0..comptime!(outs.div_ceil(units)) {
+            let pixel = unit / per_output + k * comptime!(units / per_output);
+            let at = place(
+                image,
+                row0 + pixel / COLS,
+                col0 + pixel % COLS,
+                of.side,
+                of.outputs / 8,
+                Reading::Same,
+            );
+            some_outputs[k] = Eight::new(0);
+            if at != OUTSIDE && (comptime!((k + 1) * units <= outs) || unit + k * units < outs) {
+                some_outputs[k] = slopes[at + output];
+            }
+        }
+        sync_cube();
+        #[unroll]
+        for k in 0..comptime!(ins.div_ceil(units)) {
+            if comptime!((k + 1) * units <= ins) || unit + k * units < ins {
+                shared[put_input + k * comptime!(units / per_input * in_stride)] = some_inputs[k];
+            }
+        }
+        #[unroll]
+        for k in 0..comptime!(outs.div_ceil(units)) {
+            if comptime!((k + 1) * units <= outs) || unit + k * units < outs {
+                shared[put_output + k * comptime!(units / per_output * out_stride)] = some_outputs[k];
+            }
+        }
+        sync_cube();
+        for step in 0..comptime!(COLS / by.depth * (ROWS / form.rows)) {
+            let row = step / comptime!(COLS / by.depth) * form.rows;
+            let col = step % comptime!(COLS / by.depth) * by.depth;
+            let first_input = (row * comptime!(COLS + 2) + col) * in_stride + input0 / 8;
+            let first_output = form.inputs() + (row * COLS + col) * out_stride + output0 / 8;
+            multiply::<E>(shared, sums, first_input, first_output, form, by, (in_stride, out_stride));
+        }
+    }
+}
+
+/// Adds the products of a few rows by one depth of columns, from the elements of `input` and `output` on: what is loaded
+/// of the inputs serves the rows of slopes that it touches.
 #[cube]
 fn multiply<E: Float>(
-    inputs: &mut [Four<E>],
-    outputs: &mut [Four<E>],
+    shared: &mut [Eight],
     sums: &mut Sequence<Matrix<f32>>,
     input: usize,
     output: usize,
     #[comptime] form: Form,
     #[comptime] by: Matrices,
-    #[comptime] strides: [usize; 2],
+    #[comptime] strides: (usize, usize),
 ) {
-    let (m, n, k) = comptime!((by.rows, by.cols, by.depth));
-    let mut factors = Sequence::<Matrix<Four<E>>>::new();
+    let mut factors = Sequence::<Matrix<E>>::new();
     #[unroll]
     for row in 0..comptime!(form.rows) {
-        let from = &outputs[output + row * comptime!(COLS * strides[1])..outputs.len()];
-        let every = comptime!(strides[1] as u32 * 4);
-        let slopes =
-            Matrix::<Four<E>>::from_slice(MatrixIdent::B, m, n, k, MatrixLayout::RowMajor, from, every);
-        factors.push(slopes);
+        let at = output + row * comptime!(COLS * strides.1);
+        factors.push(loaded::<E>(shared, at, strides.1, MatrixIdent::B, MatrixLayout::RowMajor, by));
     }
     #[unroll]
     for row in 0..comptime!(form.rows + 2) {
         #[unroll]
         for shift in 0..3usize {
-            let at = input + (row * comptime!(COLS + 2) + shift) * comptime!(strides[0]);
-            let (from, every) = (&inputs[at..inputs.len()], comptime!(strides[0] as u32 * 4));
-            let values =
-                Matrix::<Four<E>>::from_slice(MatrixIdent::A, m, n, k, MatrixLayout::ColMajor, from, every);
+            let at = input + (row * comptime!(COLS + 2) + shift) * strides.0;
+            let values = loaded::<E>(shared, at, strides.0, MatrixIdent::A, MatrixLayout::ColMajor, by);
             #[unroll]
             for down in 0..3usize {
                 if comptime!(row >= down && row - down < form.rows) {
