@@ -130,10 +130,11 @@ pub fn units(form: &Form) -> CubeDim {
     CubeDim::new_1d((TILE * (TILE / UNIT_ROWS) * (form.block / UNIT_OUTPUTS)) as u32)
 }
 
+/// `exp(x) - 1` is never under `x`, and 0 where it is not the answer.
 #[cube]
 pub fn elu(x: Four<f32>) -> Four<f32> {
     let zero = Four::<f32>::new(0.0);
-    max(x, zero) + (min(x, zero).exp() - Four::<f32>::new(1.0))
+    max(x, min(x, zero).exp() - Four::<f32>::new(1.0))
 }
 
 /// A convolution's answer from its sum.
@@ -357,45 +358,75 @@ pub fn conv_numbers<E: Numeric>(
     }
 }
 
-/// The first convolution, of grey levels, four a word: a unit computes [`CHANNELS`] of a pixel. `weights` is
-/// `[tap][outputs]`.
+/// The first convolution, of grey levels, four a word: a unit computes [`CHANNELS`] of `run` pixels of a row. `weights` is
+/// `[tap][outputs]`; `out` is of 16 bytes an element.
 #[cube(launch)]
 pub fn conv_grey<E: Numeric>(
     grey: &[u32],
     weights: &[Four<f32>],
     bias: &[Four<f32>],
-    out: &mut [Four<E>],
+    out: &mut [Eight],
     side: usize,
     #[comptime] outputs: usize,
+    #[comptime] run: usize,
     #[comptime] rises: bool,
     #[define(E)] kind: ElemType,
 ) {
     let (fours, each) = comptime!((outputs / 4, CHANNELS / 4));
-    if ABSOLUTE_POS * each < out.len() {
-        let first = ABSOLUTE_POS * each % fours;
-        let pixel = ABSOLUTE_POS * each / fours;
+    let together = comptime!(4 / kind.size());
+    let first = ABSOLUTE_POS * each % fours;
+    let pixel = ABSOLUTE_POS * each / fours * run;
+    if pixel * comptime!(fours / together) < out.len() {
         let (row, col) = (pixel / side % side, pixel % side);
-        let mut sums = Array::<Four<f32>>::new(each);
+        let mut levels = Array::<f32>::new(comptime!(3 * (run + 2)));
         #[unroll]
-        for k in 0..each {
-            sums[k] = Four::<f32>::new(0.0);
-        }
-        #[unroll]
-        for tap in 0..9usize {
-            let (down, right) = comptime!((tap / 3, tap % 3));
+        for k in 0..comptime!(3 * (run + 2)) {
+            let (down, right) = comptime!((k / (run + 2), k % (run + 2)));
+            levels[k] = 0.0;
             if row + down - 1 < side && col + right - 1 < side {
                 let at = pixel + down * side + right - side - 1;
                 let value = (grey[at / 4] >> ((at % 4) as u32 * 8)) & 255;
-                let value = Four::<f32>::new(f32::cast_from(value) / 255.0);
+                levels[k] = f32::cast_from(value) / 255.0;
+            }
+        }
+        let mut sums = Array::<Four<f32>>::new(comptime!(run * each));
+        #[unroll]
+        for k in 0..comptime!(run * each) {
+            sums[k] = bias[first + comptime!(k % each)];
+        }
+        #[unroll]
+        for tap in 0..9usize {
+            #[unroll]
+            for k in 0..each {
+                let weight = weights[tap * fours + first + k];
                 #[unroll]
-                for k in 0..each {
-                    sums[k] = fma(value, weights[tap * fours + first + k], sums[k]);
+                for px in 0..run {
+                    let level = Four::<f32>::new(levels[comptime!(tap / 3 * (run + 2) + tap % 3 + px)]);
+                    sums[comptime!(px * each + k)] = fma(level, weight, sums[comptime!(px * each + k)]);
                 }
             }
         }
         #[unroll]
-        for k in 0..each {
-            out[ABSOLUTE_POS * each + k] = finished::<E>(sums[k] + bias[first + k], rises, kind);
+        for px in 0..run {
+            #[unroll]
+            for k in 0..comptime!(each / together) {
+                let at = (pixel + px) * comptime!(fours / together) + first / together + k;
+                let sum = comptime!(px * each + k * together);
+                let low = finished::<E>(sums[sum], rises, kind);
+                if comptime!(together == 1) {
+                    out[at] = Eight::reinterpret(low);
+                } else {
+                    let low = Vector::<u32, Const<2>>::reinterpret(low);
+                    let high = finished::<E>(sums[comptime!(sum + 1)], rises, kind);
+                    let high = Vector::<u32, Const<2>>::reinterpret(high);
+                    let mut both = Eight::new(0);
+                    both.insert(0usize, low.extract(0usize));
+                    both.insert(1usize, low.extract(1usize));
+                    both.insert(2usize, high.extract(0usize));
+                    both.insert(3usize, high.extract(1usize));
+                    out[at] = both;
+                }
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use cubecl::calculate_cube_count_elemwise;
 use cubecl::ir::ElemType;
 use cubecl::prelude::{Client, CubeCount, CubeDim};
 
-use super::kernels::{Conv, TILE, conv_numbers, pool, units};
+use super::kernels::{CHANNELS, Conv, Cut, TILE, conv_grey, conv_numbers, pool, units};
 use super::matrices::conv_matrices;
 use super::{Buffer, UNITS};
 use crate::detect::WindowBatch;
@@ -47,12 +47,13 @@ impl Conv {
         let (side, rows, cols) = (windows.side, &windows.rows, &windows.cols);
         let tile = self.matrices.map_or((TILE, TILE), |(by, cut)| (cut.rows, by.rows));
         let (high, wide) = (rows.len().div_ceil(tile.0) as u32, cols.len().div_ceil(tile.1) as u32);
-        let cubes = CubeCount::Static(wide, high, (windows.count * (self.outputs / self.form.block)) as u32);
+        let blocks = (windows.count * (self.outputs / self.form.block)) as u32;
         let second_channels = self.second.map_or(0, |second| second.channels);
         if let Some((by, cut)) = self.matrices {
+            let each = Cut::tiles_each((wide * high * blocks) as usize);
             conv_matrices::launch(
                 client,
-                cubes,
+                CubeCount::Static(wide, high.div_ceil(each as u32), blocks),
                 cut.units(by),
                 first.eights(),
                 second.eights(),
@@ -65,6 +66,8 @@ impl Conv {
                 self.outputs,
                 rows.start,
                 cols.start,
+                high as usize,
+                each,
                 self.form,
                 by,
                 cut,
@@ -73,7 +76,7 @@ impl Conv {
         } else {
             conv_numbers::launch(
                 client,
-                cubes,
+                CubeCount::Static(wide, high, blocks),
                 units(&self.form),
                 first.arg(),
                 second.arg(),
@@ -91,6 +94,21 @@ impl Conv {
             );
         }
     }
+}
+
+/// The first convolution, from `grey`, weights and bias, of `count` windows of `side` px to so many channels.
+pub fn convolve_grey(
+    client: &Client,
+    kind: ElemType,
+    [grey, weights, bias, out]: [&Buffer; 4],
+    (count, side, channels): (usize, usize, usize),
+    rises: bool,
+) {
+    let (run, units) = (if side.is_multiple_of(4) { 4 } else { 1 }, CubeDim::new_1d(UNITS));
+    let cubes = calculate_cube_count_elemwise(client, count * side * side / run * channels / CHANNELS, units);
+    let out = out.of_elements(out.elements * kind.size() / 4);
+    let [grey, weights, bias] = [grey, weights, bias].map(Buffer::arg);
+    conv_grey::launch(client, cubes, units, grey, weights, bias, out, side, channels, run, rises, kind);
 }
 
 /// Pools activations of so many channels to `count` windows of `side` px.

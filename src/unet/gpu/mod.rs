@@ -23,8 +23,8 @@ use cubecl::prelude::{BufferArg, Client, CubeDim, TensorBinding};
 use cubecl::server::{Handle, ServerError};
 use cubecl::zspace::Tiling;
 
-use self::kernels::{CHANNELS, Matrices, conv_grey, head};
-use self::launch::{Windows, pooled};
+use self::kernels::{Matrices, head};
+use self::launch::{Windows, convolve_grey, pooled};
 use self::pack::{Taps, padded, zero_padded};
 use self::plan::{Step, cooperative, kind, needed, storable};
 pub use self::train::GpuReplica;
@@ -301,21 +301,9 @@ impl GpuSegmenter {
 
     fn convolve_grey(&self, room: &Room, count: usize) {
         let [weights, bias] = &self.grey;
-        let (first, units, side) = (&room.activations[0], CubeDim::new_1d(UNITS), room.shape.1);
-        let work = count * side * side * padded(self.widths[0]) / CHANNELS;
-        conv_grey::launch(
-            &self.client,
-            calculate_cube_count_elemwise(&self.client, work, units),
-            units,
-            room.grey.arg(),
-            weights.arg(),
-            bias.arg(),
-            first.arg(),
-            side,
-            padded(self.widths[0]),
-            true,
-            self.kind,
-        );
+        let buffers = [&room.grey, weights, bias, &room.activations[0]];
+        let shape = (count, room.shape.1, padded(self.widths[0]));
+        convolve_grey(&self.client, self.kind, buffers, shape, true);
     }
 
     fn answer(&self, room: &Room, count: usize) {

@@ -118,6 +118,11 @@ impl Cut {
         cuts.into_iter().find(|cut| outputs.is_multiple_of(cut.outputs(by))).unwrap_or(cuts[2])
     }
 
+    /// Tiles that a workgroup takes, of so many: a few, but a large device is to be busy.
+    pub fn tiles_each(tiles: usize) -> usize {
+        (tiles / 1024).clamp(1, 8)
+    }
+
     /// Of a workgroup.
     fn outputs(self, by: Matrices) -> usize {
         self.parts * self.across * by.cols

@@ -14,8 +14,8 @@ use super::norm::{activate, moments, settle};
 use super::packing::{Order, pack, pack_one};
 use super::{Buffer, GpuReplica, UNITS, floats, stretches};
 use crate::unet::direct::Dropout;
-use crate::unet::gpu::kernels::{CHANNELS, conv_grey};
-use crate::unet::gpu::launch::pooled;
+use crate::unet::gpu::kernels::CHANNELS;
+use crate::unet::gpu::launch::{convolve_grey, pooled};
 use crate::unet::layout::BATCH_NORM_EPS;
 use crate::unet::replica::{Place, Share, Sums};
 
@@ -115,19 +115,8 @@ impl GpuReplica {
             self.convolve((room.shape.0, shape.side), forth, self.sources(room, k), z);
             return;
         }
-        conv_grey::launch(
-            &self.client,
-            self.each(z.elements * 4 / CHANNELS),
-            UNITS,
-            room.grey.arg(),
-            self.grey.arg(),
-            self.zeros.arg(),
-            z.arg(),
-            shape.side,
-            shape.channels,
-            false,
-            self.kind,
-        );
+        let buffers = [&room.grey, &self.grey, &self.zeros, z];
+        convolve_grey(&self.client, self.kind, buffers, (room.shape.0, shape.side, shape.channels), false);
     }
 
     /// Starts on the sums over a unit's values.
