@@ -5,9 +5,9 @@
 #
 # Builds nothing: MARSCAN is a binary, carried along, and KERNELS, if set, that of bench/gpu_kernels.rs. PEERS is the folder
 # of model.py and make_weights.py, PYTHON an interpreter with torch, numpy, tifffile and safetensors; OUT gets machine.txt,
-# raw.csv, table.md and train_kernels.txt, where the time of a training step in f16 goes. ROWS (12288) of as many columns are scanned. DEVICE (gpu) may be `software`, to try the script
-# where there is no GPU, with few rows; PyTorch then runs on the CPU. MODES (f32,tf32,f16) are PyTorch's without its compiler. Five minutes
-# on an H200, most of them torch.compile's.
+# raw.csv, table.md and train_kernels.txt, where the time of a training step in f16 goes. ROWS (12288) of as many columns are
+# scanned. DEVICE (gpu) may be `software`, to try the script where there is no GPU, with few rows; PyTorch then runs on the CPU. MODES
+# (f32,tf32,f16) are PyTorch's without its compiler. Seven minutes on an H200, most of them torch.compile's.
 set -euo pipefail
 marscan=$(realpath "$1") peers=$(realpath "$2") python=$(realpath -s "$3") rows=${5:-12288} device=${6:-gpu}
 here=$(realpath "$(dirname "$0")"); mkdir -p "$4"; out=$(realpath "$4")
