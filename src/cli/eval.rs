@@ -96,6 +96,12 @@ pub fn run(args: &Args) -> Result<Done> {
     print("all", &total, &whole);
     if whole.error.pixels == 0 {
         say!("no mean squared error: scan with --masks, and a scene list that names the masks");
+    } else if (whole.error.pixels as f64) < whole.valid_px {
+        say!(
+            "mean squared errors are of {} of {} valid pixels: elsewhere no mask was looked at (scan with --masks)",
+            whole.error.pixels,
+            whole.valid_px
+        );
     }
     if args.sweep {
         say!("lowest score  found  false  precision  recall     F1  false/1000km2");

@@ -2,17 +2,27 @@
 
 /// Prints a line.
 macro_rules! say {
-    ($($part:tt)*) => { $crate::cli::line(std::io::stdout(), format_args!($($part)*)) };
+    ($($part:tt)*) => { $crate::cli::tell(format_args!($($part)*)) };
 }
 
 /// The same on standard error.
 macro_rules! note {
-    ($($part:tt)*) => { $crate::cli::line(std::io::stderr(), format_args!($($part)*)) };
+    ($($part:tt)*) => { $crate::cli::remark(format_args!($($part)*)) };
 }
 
-/// Writes a line; that nobody reads it is no reason to stop (`println!` would panic).
-fn line(mut to: impl std::io::Write, text: std::fmt::Arguments<'_>) {
-    drop(writeln!(to, "{text}"));
+/// Why a line that was to be printed is nowhere.
+static UNTOLD: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes a line to standard output; that nobody reads on is no loss, and no reason to stop (`println!` would panic).
+fn tell(text: Arguments<'_>) {
+    match writeln!(stdout(), "{text}") {
+        Err(why) if why.kind() != ErrorKind::BrokenPipe => drop(UNTOLD.set(why)),
+        _ => (),
+    }
+}
+
+fn remark(text: Arguments<'_>) {
+    drop(writeln!(stderr(), "{text}"));
 }
 
 mod demo;
@@ -33,9 +43,12 @@ mod speedup;
 mod synth;
 mod train;
 
+use std::fmt::Arguments;
+use std::io::{self, ErrorKind, Write, stderr, stdout};
 use std::path::Path;
+use std::sync::OnceLock;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::job::{keep_kernels, outlive_file_size_limit};
@@ -85,6 +98,19 @@ impl Command {
         };
         folder.as_deref()
     }
+
+    /// Whether what it prints is what it is for, so that half of it must not pass for all.
+    fn answers(&self) -> bool {
+        matches!(
+            self,
+            Self::Info(_)
+                | Self::Plan(_)
+                | Self::Eval(_)
+                | Self::Speedup(_)
+                | Self::Devices(_)
+                | Self::Settings(_)
+        )
+    }
 }
 
 /// How a command that did not fail ended.
@@ -111,7 +137,7 @@ pub fn run(cli: &Cli) -> Result<Done> {
         keep_kernels(folder)?;
     }
     outlive_file_size_limit()?;
-    match &cli.command {
+    let done = match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Info(args) => info::run(args),
@@ -127,5 +153,9 @@ pub fn run(cli: &Cli) -> Result<Done> {
         Command::Speedup(args) => speedup::run(args),
         Command::Devices(args) => Ok(devices::run(args)),
         Command::Settings(args) => settings::run(args),
+    }?;
+    match UNTOLD.get() {
+        Some(why) if cli.command.answers() => bail!("cannot write to standard output: {why}"),
+        _ => Ok(done),
     }
 }

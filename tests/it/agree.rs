@@ -203,6 +203,16 @@ fn the_squared_error_is_the_masks_whatever_the_shards() {
         let catalogue = format!("{out}/catalogue.csv");
         let mask = folder.join("s_gt.tif");
         let text = succeed(&["eval", "--catalogue", &catalogue, "--truth", mask.to_str().unwrap()]);
-        assert!(text.contains("40.0000   60.0000"), "{text}");
+        assert!(text.contains("40.0000   60.0000") && !text.contains("valid pixels:"), "{text}");
     }
+    let out = folder.join("mixed");
+    let (list, out) = (list.to_str().unwrap(), out.to_str().unwrap());
+    let half = ["scan", "--scenes", list, "--out", out, "--settings", "threshold", "--window", "64"];
+    succeed(&[&half[..], &["--shards", "2", "--shard", "0", "--masks"]].concat());
+    succeed(&[&half[..], &["--shards", "2", "--shard", "1"]].concat());
+    succeed(&["merge", out]);
+    let catalogue = format!("{out}/catalogue.csv");
+    let mask = folder.join("s_gt.tif");
+    let text = succeed(&["eval", "--catalogue", &catalogue, "--truth", mask.to_str().unwrap()]);
+    assert!(text.contains("mean squared errors are of 100 of 200 valid pixels: elsewhere no mask"), "{text}");
 }

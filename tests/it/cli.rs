@@ -98,6 +98,18 @@ fn a_reader_that_went_away_is_no_panic() {
 }
 
 #[test]
+fn an_answer_that_does_not_fit_the_disk_is_an_error() {
+    for command in ["settings", "devices"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut marscan = std::process::Command::new(env!("CARGO_BIN_EXE_marscan"));
+        let output = marscan.arg(command).stdout(full).output().unwrap();
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{why}");
+        assert!(why.contains("cannot write to standard output: No space left"), "{why}");
+    }
+}
+
+#[test]
 fn valid_pixels_are_counted_where_asked_and_the_plan_deals_by_them() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().to_str().unwrap();

@@ -118,6 +118,15 @@ impl Cut {
         (self.rows + 2) * (by.rows + 2) * form.stride()
     }
 
+    /// Eights of these pixels for each unit, without the gaps between them, and of the weights.
+    pub fn pixels_each(&self, form: &Form, by: Matrices) -> usize {
+        ((self.rows + 2) * (by.rows + 2) * form.chunk / 8).div_ceil(self.planes() * by.plane)
+    }
+
+    pub fn taps_each(&self, form: &Form, by: Matrices) -> usize {
+        (form.block * form.weights_stride()).div_ceil(self.planes() * by.plane)
+    }
+
     /// Eights of shared memory that a workgroup needs: of its tile and its weights, and then of sums.
     pub fn shared(&self, form: &Form, by: Matrices) -> usize {
         let sums = self.planes() * PLANE_ROWS * by.rows * by.cols / 4;

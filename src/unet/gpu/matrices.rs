@@ -117,21 +117,6 @@ struct Share {
     taps: Array<Eight>,
 }
 
-impl Cut {
-    fn units_each(&self, by: Matrices) -> usize {
-        self.planes() * by.plane
-    }
-
-    /// Eights of a tile's pixels for each unit, and of the weights.
-    fn pixels_each(&self, form: &Form, by: Matrices) -> usize {
-        ((self.rows + 2) * (by.rows + 2) * form.chunk / 8).div_ceil(self.units_each(by))
-    }
-
-    fn taps_each(&self, form: &Form, by: Matrices) -> usize {
-        (form.block * form.weights_stride()).div_ceil(self.units_each(by))
-    }
-}
-
 /// Finds a unit's pixels, of the tile from `tile_row` on, in a source of so many channels.
 #[cube]
 fn seek(
@@ -148,7 +133,7 @@ fn seek(
     let unit = UNIT_POS as usize;
     #[unroll]
     for k in 0..comptime!(cut.pixels_each(&form, by)) {
-        let pixel = unit / eights + k * comptime!(cut.units_each(by) / eights);
+        let pixel = unit / eights + k * comptime!(cut.planes() * by.plane / eights);
         // Before the window's first row or column: a huge number, which is outside as well.
         let (row, col) = (tile_row + pixel / wide - 1, at.col0 + pixel % wide - 1);
         share.places[k] = place(at.window, row, col, at.side, channels / 8, read);
@@ -168,7 +153,7 @@ fn fetch(
     #[comptime] by: Matrices,
     #[comptime] cut: Cut,
 ) {
-    let (eights, units) = comptime!((form.chunk / 8, cut.units_each(by)));
+    let (eights, units) = comptime!((form.chunk / 8, cut.planes() * by.plane));
     let unit = UNIT_POS as usize;
     #[unroll]
     for k in 0..comptime!(cut.pixels_each(&form, by)) {
@@ -192,7 +177,7 @@ fn put(
     #[comptime] by: Matrices,
     #[comptime] cut: Cut,
 ) {
-    let (eights, units) = comptime!((form.chunk / 8, cut.units_each(by)));
+    let (eights, units) = comptime!((form.chunk / 8, cut.planes() * by.plane));
     let pixels = comptime!((cut.rows + 2) * (by.rows + 2) * eights);
     let (taps, factors) = comptime!((form.block * form.weights_stride(), cut.tile(&form, by)));
     let unit = UNIT_POS as usize;
