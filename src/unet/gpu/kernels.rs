@@ -78,8 +78,13 @@ impl Form {
 
     /// As [`Self::stride`], from an output's weights to the next's.
     pub fn weights_stride(&self) -> usize {
-        9 * self.chunk / 8 + 1
+        weights_stride(self.chunk)
     }
+}
+
+/// Eights of an output's weights of so many channels, of which the last is zeros.
+pub fn weights_stride(chunk: usize) -> usize {
+    9 * chunk / 8 + 1
 }
 
 /// Rows, columns and depth of a cooperative matrix, and the units of a plane.
@@ -198,31 +203,6 @@ pub fn there<E: Numeric>(source: &[Four<E>], at: usize, four: usize) -> Four<E> 
     let mut value = Four::<E>::new(E::from_int(0));
     if at != OUTSIDE {
         value = source[at + four];
-    }
-    value
-}
-
-/// Four channels, counted over both sources, at a pixel of the convolution; zeros outside.
-#[cube]
-pub fn of_both<E: Numeric>(
-    first: &[Four<E>],
-    second: &[Four<E>],
-    window: usize,
-    row: usize,
-    col: usize,
-    four: usize,
-    side: usize,
-    of_first: usize,
-    of_second: usize,
-    #[comptime] read: (Reading, Option<Reading>),
-) -> Four<E> {
-    let mut value = Four::<E>::new(E::from_int(0));
-    if four < of_first / 4 {
-        let at = place(window, row, col, side, of_first / 4, read.0);
-        value = there::<E>(first, at, four);
-    } else if let Some(read) = comptime!(read.1) {
-        let at = place(window, row, col, side, of_second / 4, read);
-        value = there::<E>(second, at, four - of_first / 4);
     }
     value
 }

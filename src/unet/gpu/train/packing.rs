@@ -5,7 +5,7 @@
 use cubecl::prelude::*;
 
 use super::norm::{UNITS, added};
-use crate::unet::gpu::kernels::{Four, rounded};
+use crate::unet::gpu::kernels::{Four, rounded, weights_stride};
 
 /// Elements that a workgroup adds up the parts of.
 const GATHERED: usize = 32;
@@ -63,7 +63,7 @@ fn place(
 ) -> (usize, usize, usize) {
     let (inputs, outputs) = comptime!((order.inputs(), order.outputs()));
     if comptime!(order.is_matrices()) {
-        let (fours, each) = comptime!((inputs / 4, 9 * inputs / 4 + 2));
+        let (fours, each) = comptime!((inputs / 4, 2 * weights_stride(inputs)));
         let (output, of_output) = (element / each, element % each);
         let input = output / given * inputs + of_output % fours * 4 + lane;
         (input, output % given, of_output / fours)

@@ -6,9 +6,7 @@ use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;
 
 use super::norm::{BUSY, UNITS, added};
-use crate::unet::gpu::kernels::{
-    CHANNELS, Eight, Four, Matrices, OUTSIDE, Reading, Source, of_both, place, there,
-};
+use crate::unet::gpu::kernels::{CHANNELS, Eight, Four, Matrices, OUTSIDE, Reading, Source, place, there};
 use crate::unet::gpu::matrices::loaded;
 
 /// Columns of a tile of pixels.
@@ -157,8 +155,16 @@ fn input_of<E: Numeric>(
     let (image, row0, col0) = corner(tile, of.side);
     // Before the first row or column: a huge number, which is outside as well.
     let (row, col) = (row0 + k / fours / wide - 1, col0 + k / fours % wide - 1);
-    let (four, read) = (of.input / 4 + k % fours, comptime!((form.first, form.second)));
-    of_both::<E>(first, second, image, row, col, four, of.side, of.of_first, of.of_second, read)
+    let four = of.input / 4 + k % fours;
+    let mut value = Four::<E>::new(E::from_int(0));
+    if four < of.of_first / 4 {
+        let at = place(image, row, col, of.side, of.of_first / 4, form.first);
+        value = there::<E>(first, at, four);
+    } else if let Some(read) = comptime!(form.second) {
+        let at = place(image, row, col, of.side, of.of_second / 4, read);
+        value = there::<E>(second, at, four - of.of_first / 4);
+    }
+    value
 }
 
 /// The same of the slopes of the block's outputs, at a pixel of a tile.
