@@ -139,7 +139,7 @@ fn on_rank(args: &Args, world: &World) -> Result<Done> {
     let summaries = train(args, &job, team, &stop, &mut |event| epochs.see(event))?;
     epochs.finish();
     let Some(summaries) = summaries else {
-        note!("stopped by {}, while it waited", stop.asked().unwrap_or("a signal to another rank"));
+        note!("stopped by {}, while it waited", team.stopped_by(&stop));
         return Ok(Done::Stopped);
     };
     summaries.iter().for_each(print);

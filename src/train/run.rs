@@ -328,12 +328,14 @@ impl<'a> Course<'a> {
         let (last, best) = (self.history.epochs.last(), self.history.best());
         let reached = self.job.until_validation_loss.and_then(|loss| self.history.reached(loss));
         let ended = self.ended();
-        let asked = self.stop.asked().unwrap_or("a signal to another rank");
-        let stopped_by = ended.is_none().then(|| asked.to_owned());
+        let stopped_by = ended.is_none().then(|| self.team.stopped_by(self.stop));
         let rates = self.history.epochs.iter().scan(0, |before, epoch| {
             let images = epoch.images - std::mem::replace(before, epoch.images);
             Some((images as f64, images as f64 / epoch.images_per_s))
         });
+        // And of the epoch that it was stopped in.
+        let rest = (self.images() - last.map_or(0, |epoch| epoch.images)) as f64;
+        let rates = rates.chain([(rest, self.state.progress.times.training_s())]);
         let (images, seconds) = rates.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         Summary {
             run_id: self.state.progress.run_id.clone(),

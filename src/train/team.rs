@@ -61,6 +61,12 @@ impl Team<'_> {
     pub fn stopped(&self, stop: &StopRequest) -> bool {
         self.world.agree(stop.asked().is_some())
     }
+
+    /// The signal that asked the first rank which got one: the same answer on each, when all ask.
+    pub fn stopped_by(&self, stop: &StopRequest) -> String {
+        let signals = self.world.gather(stop.asked().unwrap_or_default());
+        signals.into_iter().find(|signal| !signal.is_empty()).unwrap_or_default()
+    }
 }
 
 impl Sums for Team<'_> {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use marscan::config::{ScheduleKind, Settings};
 use marscan::train::Epoch;
 use safetensors::SafeTensors;
 
 use crate::files::{bytes, fail};
+use crate::processes::until;
 use crate::training::{Ground, assert_same_end, long, rows, tiny};
 
 /// `mpirun` of the program; `None`, and says so, without MPI.
@@ -152,34 +152,39 @@ fn process_of(rank: usize, out: &Path) -> Option<u32> {
     found.find_map(|process| process.file_name().to_str()?.parse().ok())
 }
 
+/// Trains over three ranks into `out`, sends `signal` to rank 1 alone once there is a checkpoint, and gives what was
+/// said until the end. The launcher does not end the others itself, as `srun` does not.
+fn signal_to_rank_1(ground: &Ground, settings: &Settings, out: &str, signal: &str) -> String {
+    let mut command = mpirun_with(3, &["--enable-recovery"]).unwrap();
+    command.args(ground.args(settings, out)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let folder = ground.path(out);
+    until(60, "a checkpoint", || folder.join("checkpoint.safetensors").exists());
+    let process = process_of(1, &folder).expect("rank 1 is running");
+    assert!(crate::processes::signal(&process.to_string(), signal));
+    text(&child.wait_with_output().unwrap())
+}
+
 #[test]
-fn a_rank_that_is_killed_ends_the_others_and_the_checkpoint_is_good() {
+fn a_rank_that_is_stopped_stops_the_others_and_one_that_is_killed_ends_them() {
     let (ground, settings) = (Ground::new(), long());
     if !over_ranks(&ground, &settings, "whole", 3, &[]) {
         return;
     }
-    // A launcher that does not end the others itself, as `srun` does not.
-    let mut command = mpirun_with(3, &["--enable-recovery"]).unwrap();
-    command.args(ground.args(&settings, "killed")).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
-    let began = Instant::now();
-    while !ground.path("killed/checkpoint.safetensors").exists() {
-        assert!(began.elapsed() < Duration::from_mins(1), "no checkpoint");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let process = process_of(1, &ground.path("killed")).expect("rank 1 is running");
-    let kill = format!("kill -KILL {process}");
-    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let said = text(&output);
+    let said = signal_to_rank_1(&ground, &settings, "stopped", "TERM");
+    assert!(said.contains("stopped by SIGTERM: the same command goes on"), "{said}");
+    assert_eq!(ground.summary("stopped").stopped_by.as_deref(), Some("SIGTERM"));
+    let said = signal_to_rank_1(&ground, &settings, "killed", "KILL");
     assert!(
         said.contains("error: rank 1 of 3 on ") && said.contains("is gone, rank 0 ends with it"),
         "{said}"
     );
     assert!(said.contains("rank 2 ends with it") && !said.contains("rank 0 of 3"), "{said}");
     assert!(!ground.path("killed/summary.json").exists());
-    assert!(over_ranks(&ground, &settings, "killed", 3, &[]));
-    assert_same_end(&ground, "killed", "whole");
+    for out in ["stopped", "killed"] {
+        assert!(over_ranks(&ground, &settings, out, 3, &[]));
+        assert_same_end(&ground, out, "whole");
+    }
 }
 
 #[test]
