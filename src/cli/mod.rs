@@ -51,7 +51,7 @@ use std::sync::OnceLock;
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
-use crate::job::{keep_kernels, outlive_file_size_limit};
+use crate::job::{keep_kernels, leave_out_traces, outlive_file_size_limit};
 
 /// Finds fresh impact craters in giant orbital images of Mars with a U-Net, as a batch program for job arrays.
 #[derive(Debug, Parser)]
@@ -133,6 +133,7 @@ pub enum Done {
 /// # Errors
 /// Whatever ended it; [`crate::fault::WrongUsage`] in the chain means exit code 2.
 pub fn run(cli: &Cli) -> Result<Done> {
+    leave_out_traces();
     if let Some(folder) = cli.command.kernel_cache() {
         keep_kernels(folder)?;
     }

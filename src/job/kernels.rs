@@ -1,7 +1,8 @@
-//! Where graphics drivers keep the kernels that they have compiled, for the next task.
+//! What GPUs are told by the environment: where drivers keep compiled kernels, and that compiling them need not be traced.
 #![allow(unsafe_code)]
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::Result;
@@ -12,6 +13,18 @@ use crate::fault::WrongUsage;
 const SWITCHES: [(&str, &str); 2] =
     [("__GL_SHADER_DISK_CACHE", "1"), ("__GL_SHADER_DISK_CACHE_SKIP_CLEANUP", "1")];
 const PLACES: [&str; 2] = ["__GL_SHADER_DISK_CACHE_PATH", "MESA_SHADER_CACHE_DIR"];
+
+/// The variable by which errors are told whether to keep a trace of who made them.
+const TRACES: &str = "RUST_LIB_BACKTRACE";
+
+/// Has errors made without traces, unless [`TRACES`] says otherwise; panics keep theirs. With `RUST_BACKTRACE=1` the
+/// framework's compiler else traces every number's type that it asks for in vain: half of its time. To be called before
+/// any thread is started.
+pub fn leave_out_traces() {
+    if env::var_os(TRACES).is_none() {
+        set(TRACES, "0".as_ref());
+    }
+}
 
 /// Has drivers keep compiled kernels in `folder`, which tasks may share. To be called before any thread is started.
 ///
@@ -28,8 +41,12 @@ pub fn keep_kernels(folder: &Path) -> Result<()> {
     let folder = folder.canonicalize().map_err(wrong)?;
     let places = PLACES.map(|name| (name, folder.as_os_str()));
     for (name, value) in SWITCHES.map(|(name, value)| (name, value.as_ref())).into_iter().chain(places) {
-        // SAFETY: the caller has started no thread that could read the environment meanwhile.
-        unsafe { env::set_var(name, value) };
+        set(name, value);
     }
     Ok(())
+}
+
+fn set(name: &str, value: &OsStr) {
+    // SAFETY: who calls what is public has started no thread that could read the environment meanwhile.
+    unsafe { env::set_var(name, value) };
 }
