@@ -152,14 +152,16 @@ fn process_of(rank: usize, out: &Path) -> Option<u32> {
     found.find_map(|process| process.file_name().to_str()?.parse().ok())
 }
 
-/// Trains over three ranks into `out`, sends `signal` to rank 1 alone once there is a checkpoint, and gives what was
+/// Trains over three ranks into `out`, sends `signal` to rank 1 alone once there is a new checkpoint, and gives what was
 /// said until the end. The launcher does not end the others itself, as `srun` does not.
 fn signal_to_rank_1(ground: &Ground, settings: &Settings, out: &str, signal: &str) -> String {
+    let folder = ground.path(out);
+    let checkpoint = || std::fs::read(folder.join("checkpoint.safetensors")).ok();
+    let before = checkpoint();
     let mut command = mpirun_with(3, &["--enable-recovery"]).unwrap();
     command.args(ground.args(settings, out)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
-    let folder = ground.path(out);
-    until(60, "a checkpoint", || folder.join("checkpoint.safetensors").exists());
+    until(60, "a checkpoint", || checkpoint() != before);
     let process = process_of(1, &folder).expect("rank 1 is running");
     assert!(crate::processes::signal(&process.to_string(), signal));
     text(&child.wait_with_output().unwrap())
@@ -171,20 +173,18 @@ fn a_rank_that_is_stopped_stops_the_others_and_one_that_is_killed_ends_them() {
     if !over_ranks(&ground, &settings, "whole", 3, &[]) {
         return;
     }
-    let said = signal_to_rank_1(&ground, &settings, "stopped", "TERM");
+    let said = signal_to_rank_1(&ground, &settings, "ended", "TERM");
     assert!(said.contains("stopped by SIGTERM: the same command goes on"), "{said}");
-    assert_eq!(ground.summary("stopped").stopped_by.as_deref(), Some("SIGTERM"));
-    let said = signal_to_rank_1(&ground, &settings, "killed", "KILL");
+    assert_eq!(ground.summary("ended").stopped_by.as_deref(), Some("SIGTERM"));
+    let said = signal_to_rank_1(&ground, &settings, "ended", "KILL");
     assert!(
         said.contains("error: rank 1 of 3 on ") && said.contains("is gone, rank 0 ends with it"),
         "{said}"
     );
     assert!(said.contains("rank 2 ends with it") && !said.contains("rank 0 of 3"), "{said}");
-    assert!(!ground.path("killed/summary.json").exists());
-    for out in ["stopped", "killed"] {
-        assert!(over_ranks(&ground, &settings, out, 3, &[]));
-        assert_same_end(&ground, out, "whole");
-    }
+    assert_eq!(ground.summary("ended").stopped_by.as_deref(), Some("SIGTERM"), "no summary of a killed run");
+    assert!(over_ranks(&ground, &settings, "ended", 3, &[]));
+    assert_same_end(&ground, "ended", "whole");
 }
 
 #[test]
