@@ -14,13 +14,11 @@ const SWITCHES: [(&str, &str); 2] =
     [("__GL_SHADER_DISK_CACHE", "1"), ("__GL_SHADER_DISK_CACHE_SKIP_CLEANUP", "1")];
 const PLACES: [&str; 2] = ["__GL_SHADER_DISK_CACHE_PATH", "MESA_SHADER_CACHE_DIR"];
 
-/// The variable by which errors are told whether to keep a trace of who made them.
-const TRACES: &str = "RUST_LIB_BACKTRACE";
-
-/// Has errors made without traces, unless [`TRACES`] says otherwise; panics keep theirs. With `RUST_BACKTRACE=1` the
+/// Has errors made without traces, unless `RUST_LIB_BACKTRACE` says otherwise; panics keep theirs. With `RUST_BACKTRACE=1` the
 /// framework's compiler else traces every number's type that it asks for in vain: half of its time. To be called before
 /// any thread is started.
 pub fn leave_out_traces() {
+    const TRACES: &str = "RUST_LIB_BACKTRACE";
     if env::var_os(TRACES).is_none() {
         set(TRACES, "0".as_ref());
     }

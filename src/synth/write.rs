@@ -1,6 +1,6 @@
 //! A drawn scene as files: picture, mask, truth, and its line in the folder's scene list.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -64,6 +64,9 @@ pub fn write(spec: &SynthSpec, name: &str, out: &Path, georeferenced: bool) -> R
         mask: Some(mask_name.into()),
     };
     let list = out.join("scenes.csv");
+    // Others that draw into the folder wait for this list; where the file system has no locks, none does.
+    let folder = File::open(out).with_context(|| format!("cannot open {}", out.display()))?;
+    drop(folder.lock());
     let mut records: Vec<SceneRecord> = if list.exists() { read_rows(&list)? } else { Vec::new() };
     records.retain(|other| other.file_name != record.file_name);
     records.push(record);

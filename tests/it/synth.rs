@@ -1,5 +1,6 @@
 //! Drawn scenes: the same whatever the blocks, their masks and tables in agreement, their borders zero.
 
+use marscan::plan::SceneList;
 use marscan::score::truth;
 use marscan::synth::{Scene, SynthSpec, write};
 
@@ -46,4 +47,19 @@ fn the_truth_table_is_what_the_mask_says() {
                 && (a.diam_px - b.diam_px).abs() < 0.01
         );
     }
+}
+
+#[test]
+fn several_that_draw_into_one_folder_are_all_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (10..30).map(|k| format!("s{k}")).collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            let spec = SynthSpec { rows: 40, cols: 40, impacts: 0, ..SPEC };
+            let folder = folder.path();
+            scope.spawn(move || write(&spec, name, folder, false).unwrap());
+        }
+    });
+    let list = SceneList::read(&folder.path().join("scenes.csv")).unwrap();
+    assert!(list.records.iter().map(|record| &record.file_name).eq(&names));
 }
