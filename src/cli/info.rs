@@ -33,7 +33,8 @@ pub struct Args {
     /// Read every pixel, and list how many are valid: `plan` then deals by these, not by all
     #[arg(long, requires = "scenes")]
     count_valid: bool,
-    /// Leave out scenes that were scanned before: the scenes.csv of merged runs, or folders of such runs
+    /// Leave out scenes that were scanned before: the scenes.csv of merged runs, or folders of such runs; an image that
+    /// has been replaced since is not left out
     #[arg(long, num_args = 1..)]
     except: Vec<PathBuf>,
     /// End with 0 though some files cannot be scanned, as long as one can; they are named as ever
@@ -53,8 +54,11 @@ pub fn run(args: &Args) -> Result<Done> {
     let mut refused = 0;
     let before = scanned_before(&args.except)?;
     let (old, new): (Vec<_>, Vec<_>) =
-        files(&args.paths)?.into_iter().partition(|path| before.contains(&stem(path)));
+        files(&args.paths)?.into_iter().partition(|path| is_scanned(path, input, &before));
     for path in new {
+        if before.contains_key(&stem(&path)) {
+            say!("{}: another image of this name was scanned before", path.display());
+        }
         match describe(&path, input, args.count_valid) {
             Ok((header, valid_px)) => {
                 records.push(record(&path, &header, valid_px, args.scenes.as_deref())?);
@@ -82,6 +86,14 @@ pub fn run(args: &Args) -> Result<Done> {
         say!("{} scenes listed in {}", records.len(), list.display());
     }
     Ok(if refused == 0 || args.allow_partial { Done::All } else { Done::Partly })
+}
+
+/// Whether an image of this name is among those scanned `before`, and is this one, as far as their looks were written
+/// down.
+fn is_scanned(path: &Path, input: InputSettings, before: &BTreeMap<String, Vec<Option<String>>>) -> bool {
+    let Some(looks) = before.get(&stem(path)) else { return false };
+    let look = || MappedScene::open(path, input)?.look();
+    looks.contains(&None) || look().is_ok_and(|look| looks.contains(&Some(look)))
 }
 
 /// # Errors

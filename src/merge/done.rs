@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 
 use super::blobs::Scene;
-use crate::plan::SceneList;
+use crate::plan::write_scanned;
 use crate::records::SceneRecord;
 
 /// Whether no row of `scene` is in two shards and, where they are `all` there, each is in one.
@@ -42,13 +42,14 @@ pub fn of_one_image(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Writes the list of the scenes of which every row was scanned and none failed, with absolute paths.
+/// Writes the list of the scenes of which every row was scanned and none failed, with absolute paths and the looks of
+/// their images.
 ///
 /// # Errors
 /// If it cannot be written.
 pub fn write(out: &Path, scenes: &[Scene<'_>]) -> Result<()> {
-    let done: Vec<SceneRecord> = scenes.iter().filter_map(record).collect();
-    SceneList::write(&out.join("scenes.csv"), &done)
+    let done: Vec<_> = scenes.iter().filter_map(|scene| Some((record(scene)?, look(scene)))).collect();
+    write_scanned(&out.join("scenes.csv"), &done)
 }
 
 /// The scene's line, if it is done and its manifests say how large it is and where.
@@ -73,6 +74,11 @@ fn record(scene: &Scene<'_>) -> Option<SceneRecord> {
         valid_px: Some(valid_px),
         mask: None,
     })
+}
+
+/// That of its image, if a shard says.
+fn look(scene: &Scene<'_>) -> Option<String> {
+    scene.outcomes().find_map(|outcome| outcome.look.clone())
 }
 
 /// Rows from 0 on that `runs` cover without a gap.

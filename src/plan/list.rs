@@ -1,9 +1,10 @@
 //! The scene list: `file_name,height,width`, and what else is known of each scene.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 
 use crate::fault::WrongUsage;
 use crate::records::SceneRecord;
@@ -13,22 +14,41 @@ use crate::table::{read_rows, write_rows};
 /// The columns of a scene list; the first three are the original ones, the others may be missing.
 pub const SCENE_HEADER: [&str; 6] = ["file_name", "height", "width", "path", "valid_px", "mask"];
 
-/// The names of scenes that runs before have scanned completely. A path is a list that `merge` wrote, or a folder
-/// that holds runs, each of whose `scenes.csv` counts, as does the folder's own.
+/// The scenes that runs before have scanned completely, and the looks of their images ([`MappedScene::look`]), as far as
+/// they were written down. A path is a list that `merge` wrote, or a folder that holds runs, each of whose `scenes.csv`
+/// counts, as does the folder's own.
+///
+/// [`MappedScene::look`]: crate::raster::MappedScene::look
 ///
 /// # Errors
 /// [`WrongUsage`] if a path is not there or a list cannot be read.
-pub fn scanned_before(paths: &[PathBuf]) -> Result<BTreeSet<String>> {
-    let mut names = BTreeSet::new();
+pub fn scanned_before(paths: &[PathBuf]) -> Result<BTreeMap<String, Vec<Option<String>>>> {
+    #[derive(Deserialize)]
+    struct Scanned {
+        file_name: String,
+        #[serde(default)]
+        look: Option<String>,
+    }
+    let mut scenes = BTreeMap::<_, Vec<_>>::new();
     for path in paths {
         let lists =
             lists(path).map_err(|why| WrongUsage(format!("cannot read {}: {why}", path.display())))?;
         for list in lists {
-            let records: Vec<SceneRecord> = read_rows(&list).map_err(|why| WrongUsage(format!("{why:#}")))?;
-            names.extend(records.into_iter().map(|record| record.file_name));
+            let lines: Vec<Scanned> = read_rows(&list).map_err(|why| WrongUsage(format!("{why:#}")))?;
+            for Scanned { file_name, look } in lines {
+                scenes.entry(file_name).or_default().push(look);
+            }
         }
     }
-    Ok(names)
+    Ok(scenes)
+}
+
+/// Writes a scene list with the looks of the scenes' images, for [`scanned_before`].
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_scanned(path: &Path, scenes: &[(SceneRecord, Option<String>)]) -> Result<()> {
+    write_rows(path, &[&SCENE_HEADER[..], &["look"]].concat(), scenes)
 }
 
 /// The list itself, or the `scenes.csv` of a folder and of the folders in it.
@@ -130,9 +150,13 @@ mod tests {
         }
         std::fs::create_dir(nights.join("tonight")).unwrap();
         let alone = folder.path().join("alone.csv");
-        std::fs::write(&alone, "file_name,height,width\n").unwrap();
-        let names = scanned_before(&[nights, alone]).unwrap();
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+        let record =
+            SceneRecord { file_name: "b".into(), rows: 1, cols: 1, path: None, valid_px: None, mask: None };
+        write_scanned(&alone, &[(record.clone(), Some("other".into()))]).unwrap();
+        assert_eq!(SceneList::read(&alone).unwrap().records, [record]);
+        let scenes = scanned_before(&[nights, alone]).unwrap();
+        let wanted = [("a".into(), vec![None]), ("b".into(), vec![None, Some("other".into())])];
+        assert_eq!(scenes, BTreeMap::from(wanted));
         let why = scanned_before(&[folder.path().join("none.csv")]).unwrap_err();
         assert!(why.is::<WrongUsage>() && why.to_string().contains("none.csv"), "{why}");
     }

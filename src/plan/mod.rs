@@ -4,7 +4,7 @@ mod deal;
 mod list;
 mod simulate;
 
-pub use list::{SceneList, scanned_before};
+pub use list::{SceneList, scanned_before, write_scanned};
 pub use simulate::{Simulated, simulate};
 
 use crate::records::{Band, SceneRecord, Shard};

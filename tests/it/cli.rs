@@ -132,3 +132,35 @@ fn valid_pixels_are_counted_where_asked_and_the_plan_deals_by_them() {
     assert!(text.contains("a.tif,60000,") && text.contains("b.tif,6000,"), "{text}");
     assert!(first_shard().ends_with("a 0..550"), "{}", first_shard());
 }
+
+#[test]
+fn an_image_replaced_since_it_was_scanned_is_scanned_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |part: &str| folder.path().join(part).to_str().unwrap().to_owned();
+    let image = |grey| tiff(&folder.path().join("images/a.tif"), 60, &vec![grey; 100 * 60]);
+    let info = || {
+        let args =
+            ["info", &place("images"), "--scenes", &place("tonight.csv"), "--except", &place("nights")];
+        let output = marscan(&args);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let scan = |night: &str| {
+        let (code, said) = info();
+        assert_eq!(code, Some(0), "{said}");
+        let night = place(night);
+        succeed(&["scan", "--scenes", &place("tonight.csv"), "--settings", "threshold", "--out", &night]);
+        succeed(&["merge", &night]);
+        assert_eq!(info().0, Some(4), "{}", info().1);
+        said
+    };
+    std::fs::create_dir_all(folder.path().join("images")).unwrap();
+    std::fs::create_dir_all(folder.path().join("nights")).unwrap();
+    image(90);
+    assert!(!scan("nights/1").contains("another image"));
+    image(91);
+    assert!(scan("nights/2").contains("a.tif: another image of this name was scanned before"));
+    // A list that does not say what the images were goes by names.
+    std::fs::write(folder.path().join("nights/scenes.csv"), "file_name,height,width\na,100,60\n").unwrap();
+    image(92);
+    assert_eq!(info().0, Some(4));
+}
