@@ -56,9 +56,6 @@ pub fn run(args: &Args) -> Result<Done> {
     let (old, new): (Vec<_>, Vec<_>) =
         files(&args.paths)?.into_iter().partition(|path| is_scanned(path, input, &before));
     for path in new {
-        if before.contains_key(&stem(&path)) {
-            say!("{}: another image of this name was scanned before", path.display());
-        }
         match describe(&path, input, args.count_valid) {
             Ok((header, valid_px)) => {
                 records.push(record(&path, &header, valid_px, args.scenes.as_deref())?);
@@ -88,12 +85,26 @@ pub fn run(args: &Args) -> Result<Done> {
     Ok(if refused == 0 || args.allow_partial { Done::All } else { Done::Partly })
 }
 
-/// Whether an image of this name is among those scanned `before`, and is this one, as far as their looks were written
-/// down.
+/// Whether a scene is among those scanned `before`, and of the same image, as far as the images' looks were written down
+/// and its own can be had; says so where it is not.
 fn is_scanned(path: &Path, input: InputSettings, before: &BTreeMap<String, Vec<Option<String>>>) -> bool {
     let Some(looks) = before.get(&stem(path)) else { return false };
-    let look = || MappedScene::open(path, input)?.look();
-    looks.contains(&None) || look().is_ok_and(|look| looks.contains(&Some(look)))
+    if looks.contains(&None) {
+        return true;
+    }
+    match MappedScene::open(path, input).and_then(|scene| scene.look()) {
+        Ok(look) => {
+            let same = looks.contains(&Some(look));
+            if !same {
+                say!("{}\n  another image of this name was scanned before", path.display());
+            }
+            same
+        }
+        Err(why) => {
+            say!("{}\n  was scanned before, and cannot be read now: {why:#}", path.display());
+            true
+        }
+    }
 }
 
 /// # Errors

@@ -14,9 +14,9 @@ const SWITCHES: [(&str, &str); 2] =
     [("__GL_SHADER_DISK_CACHE", "1"), ("__GL_SHADER_DISK_CACHE_SKIP_CLEANUP", "1")];
 const PLACES: [&str; 2] = ["__GL_SHADER_DISK_CACHE_PATH", "MESA_SHADER_CACHE_DIR"];
 
-/// Has errors made without traces, unless `RUST_LIB_BACKTRACE` says otherwise; panics keep theirs. With `RUST_BACKTRACE=1` the
-/// framework's compiler else traces every number's type that it asks for in vain: half of its time. To be called before
-/// any thread is started.
+/// Has errors made without traces, unless `RUST_LIB_BACKTRACE` says otherwise; panics keep theirs. Else, with
+/// `RUST_BACKTRACE=1`, half of the time of the framework's compiler goes into errors that it makes to ask what a type
+/// is. To be called before any thread is started.
 pub fn leave_out_traces() {
     const TRACES: &str = "RUST_LIB_BACKTRACE";
     if env::var_os(TRACES).is_none() {

@@ -158,7 +158,14 @@ fn an_image_replaced_since_it_was_scanned_is_scanned_again() {
     image(90);
     assert!(!scan("nights/1").contains("another image"));
     image(91);
-    assert!(scan("nights/2").contains("a.tif: another image of this name was scanned before"));
+    assert!(scan("nights/2").contains("a.tif\n  another image of this name was scanned before"));
+    // One that cannot be read now was scanned all the same, and is named.
+    std::fs::write(folder.path().join("images/a.tif"), "no TIFF").unwrap();
+    let (code, said) = info();
+    assert!(
+        code == Some(4) && said.contains("a.tif\n  was scanned before, and cannot be read now: "),
+        "{said}"
+    );
     // A list that does not say what the images were goes by names.
     std::fs::write(folder.path().join("nights/scenes.csv"), "file_name,height,width\na,100,60\n").unwrap();
     image(92);
